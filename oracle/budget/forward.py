@@ -1,0 +1,207 @@
+"""Errors of the forward pass: how far any admissible computed state may be from the exact one.
+
+With e_t the error of the computed state, Taylor's theorem about the exact trajectory gives, with nothing left out,
+
+    e_t = e_{t-1} J_t + q_t,     |q_t| <= rounding of step t + second-order remainder over the tube        (1)
+
+so that (1) of `oracle.budget.transport` applies with l_t = q_t. For each node z of a step two bounds are carried,
+D_z >= |computed - exact| and q_z >= the part of it that is not the linear image of e_{t-1}:
+
+    linear   D = D_X |W| + r,              q = q_X |W| + r,           r = n ((|X| + D_X) |W| + |addends|)  (2)
+    mul      D = |x| D_y + |y| D_x + D_x D_y + r,  q likewise with q_x, q_y in the linear terms            (3)
+    phi      D = |phi'| D_a + rem + r,     q = |phi'| q_a + rem + r,  rem = sup |phi''| D_a^2 / 2          (4)
+
+All bounds are in units of u; a product of two of them carries a factor u. The radii of a tube are known when a step
+begins, so that sup |phi''| is taken over the tube and no fixed point is needed. Derivation: ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from oracle.budget.graph import ACTIVATIONS, Floats, Graph
+from oracle.budget.model import Model
+from oracle.budget.transport import ROUND, Transport, step_jacobians
+
+SUP2 = {"tanh": 0.7698003589195011, "sigmoid": 0.09622504486493763}  # sup |phi''|: 4/(3 sqrt 3), 1/(6 sqrt 3), rounded up
+
+
+@dataclass
+class ForwardErrors:
+    """Bounds in units of u: nodes[k] (T,B,n) for every place, states (T+1,B,S) for the whole state."""
+
+    nodes: dict[int, Floats]
+    states: Floats
+    kinks: int
+    peak: float = 0.0
+    second: dict[int, Floats] = field(default_factory=dict)
+
+
+def accumulate(graph: Graph, k: int) -> float:
+    """The number of terms of the sum that a `linear` node is."""
+    place = graph.places[k]
+    inner = sum(graph.places[place.inputs[2 * i + 1]].value.shape[0] for i in range(place.products))
+    return inner + len(place.inputs) - 2 * place.products
+
+
+def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
+    """The tube: bounds on the error of every node and state of an admissible forward pass."""
+    T, B = graph.active.shape
+    S = graph.S
+    J, J_abs = step_jacobians(graph, adjoint=False)
+    kappa = conversion(graph)
+    pass_ = _Forward(graph, model)
+    transport = Transport(T, B, S)
+    sources = np.zeros((B, T + 1, 1, S))
+    states = np.zeros((T + 1, B, S))
+    nodes = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+    if model.flush:
+        states[0] += model.eta
+        sources[:, 0, 0] = states[0]
+    transport.add()
+    for t in range(T):
+        D, q = pass_.step(t, states[t])
+        for k, bound in D.items():
+            nodes[k][t] = bound
+        local = np.concatenate([q[i] for i in graph.outputs.values()], axis=-1)
+        local += kappa * ROUND * np.einsum("bi,bij->bj", states[t], J_abs[t])  # (2) of transport
+        local[~graph.active[t]] = 0.0
+        transport.advance(J[t])
+        transport.add()
+        sources[:, t + 1, 0] = local
+        states[t + 1] = transport.arrive(sources[:, : t + 2])[:, 0]
+    return ForwardErrors(nodes, states, pass_.kinks, pass_.peak)
+
+
+def conversion(graph: Graph) -> float:
+    """kappa of transport: roundings behind one entry of a product of Jacobians, in units of 2^-53."""
+    largest = max(
+        (float(graph.places[p.inputs[0]].magnitude.max()) for p in graph.places if p.op in SUP2), default=0.0
+    )
+    return graph.S + 2 * largest + 64
+
+
+class _Forward:
+    def __init__(self, graph: Graph, model: Model) -> None:
+        self.graph, self.model = graph, model
+        self.kinks = 0
+        self.peak = 0.0
+        self.fixed: dict[int, Floats] = {}  # of each linear node: sum |X||W| + |addends| over the exact values
+        for k, place in enumerate(graph.places):
+            if place.op == "linear":
+                self.fixed[k] = self._absolute_sum(k)
+                self.peak = max(self.peak, float(self.fixed[k].max()))
+
+    def _absolute_sum(self, k: int) -> Floats:
+        places, place = self.graph.places, self.graph.places[k]
+        total: Floats = np.zeros_like(place.value)
+        for i in range(place.products):
+            total = total + places[place.inputs[2 * i]].magnitude @ places[place.inputs[2 * i + 1]].magnitude
+        for i in place.inputs[2 * place.products :]:
+            total = total + places[i].magnitude
+        return total
+
+    def step(self, t: int, before: Floats) -> tuple[dict[int, Floats], dict[int, Floats]]:
+        """(D, q) of every node of step t, from the state's bound (B,S)."""
+        D: dict[int, Floats] = {}
+        q: dict[int, Floats] = {}
+        offset = 0
+        for k, place in enumerate(self.graph.places):
+            if place.constant:
+                continue
+            if place.op != "leaf":
+                D[k], q[k] = getattr(self, f"_{place.op}" if place.op not in ACTIVATIONS else "_activation")(t, k, D, q)
+                continue
+            shape = place.value.shape[1:]
+            q[k] = np.full(shape, self.model.eta if self.model.flush else 0.0)
+            D[k] = q[k]
+            if k in self.graph.inputs.values():
+                D[k] = D[k] + before[:, offset : offset + shape[-1]]
+                offset += shape[-1]
+        return D, q
+
+    def _linear(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+        graph, model = self.graph, self.model
+        places, place = graph.places, graph.places[k]
+        total, local = 0.0, 0.0
+        n = accumulate(graph, k)
+        flushed: Floats | float = 0.0
+        for i in range(place.products):
+            X, W = place.inputs[2 * i], place.inputs[2 * i + 1]
+            total = total + D[X] @ places[W].magnitude
+            local = local + q[X] @ places[W].magnitude
+            if model.flush:  # parameters below the smallest normal number are read as 0
+                flushed = flushed + model.eta * places[X].magnitude[t].sum(axis=-1, keepdims=True)
+        for i in place.inputs[2 * place.products :]:
+            if not places[i].constant:
+                total, local = total + D[i], local + q[i]
+        r = model.terms(n) * (self.fixed[k][t] + model.u * total) + n * model.eta + flushed  # (2)
+        return total + r, local + r
+
+    def _activation(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+        model, place = self.model, self.graph.places[k]
+        i = place.inputs[0]
+        a = self.graph.places[i].value[t]
+        assert place.slope is not None
+        slope, z, Da = place.slope[t], place.magnitude[t], D[i]
+        if place.op == "identity":
+            return Da, q[i]
+        if place.op == "relu":
+            kink = np.abs(a) <= model.u * Da
+            self.kinks += int((kink & self.graph.active[t][:, None]).sum())
+            remainder = np.where(kink, Da, 0.0)  # |relu(a + d) - relu(a) - relu'(a) d| <= |d|
+            r = np.zeros_like(z)
+        else:
+            bend = np.minimum(SUP2[place.op], 2 * (slope + SUP2[place.op] * model.u * Da))  # |phi''| <= 2 |phi'| over the tube
+            remainder = 0.5 * bend * model.u * Da * Da  # (4)
+            r = 2 * model.ulp * (z + model.u * (slope * Da + remainder)) + model.eta
+            if place.op == "sigmoid":  # by way of tanh: half of an error relative to 1, and its roundings
+                r = r + model.ulp + 4 * z
+        return slope * Da + remainder + r, slope * q[i] + remainder + r
+
+    def _mul(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+        a, b = self.graph.places[k].inputs
+        (x, Dx, qx), (y, Dy, qy) = self._operand(t, a, D, q), self._operand(t, b, D, q)
+        cross = self.model.u * Dx * Dy
+        r = (x + self.model.u * Dx) * (y + self.model.u * Dy) + self.model.eta
+        return x * Dy + y * Dx + cross + r, x * qy + y * qx + cross + r  # (3)
+
+    def _operand(
+        self, t: int, i: int, D: dict[int, Floats], q: dict[int, Floats]
+    ) -> tuple[Floats, Floats | float, Floats | float]:
+        place = self.graph.places[i]
+        if place.constant:
+            flushed = self.model.eta if self.model.flush else 0.0
+            return place.magnitude, flushed, flushed
+        return place.magnitude[t], D[i], q[i]
+
+    def _add(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+        a, b = self.graph.places[k].inputs
+        places = self.graph.places
+        r = places[a].magnitude[t] + places[b].magnitude[t] + self.model.u * (D[a] + D[b]) + self.model.eta
+        return D[a] + D[b] + r, q[a] + q[b] + r
+
+    def _mix(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+        """z h + (1-z) n: both algebras, n + z (h - n) too, stay within four roundings of |n| + |h|."""
+        z, n, h = self.graph.places[k].inputs
+        places, u = self.graph.places, self.model.u
+        vz, vn, vh = places[z].value[t], places[n].value[t], places[h].value[t]
+        cross = u * D[z] * (D[n] + D[h])
+        r = 4 * (np.abs(vn) + np.abs(vh) + u * (D[n] + D[h])) * (1 + u * D[z]) + 4 * self.model.eta
+
+        def image(e: dict[int, Floats]) -> Floats:
+            out: Floats = np.abs(vh - vn) * e[z] + np.abs(1 - vz) * e[n] + np.abs(vz) * e[h]
+            return out
+
+        return image(D) + cross + r, image(q) + cross + r
+
+    def _columns(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+        place = self.graph.places[k]
+        start, stop = place.extra or (0, 0)
+        return D[place.inputs[0]][..., start:stop], q[place.inputs[0]][..., start:stop]
+
+    def _hold(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+        i = self.graph.places[k].inputs[0]
+        return D[i], q[i]

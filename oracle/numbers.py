@@ -1,0 +1,213 @@
+"""Matrices over a number system: what the equations are evaluated in.
+
+A `Matrix` is a shape and a flat list of scalars in C order. `Numbers` is the interface of a number system; everything
+that Python's own + - * do is written here once, and a system adds its exact conversions, products and functions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bptt.bits import decode
+
+Scalar = Any
+
+
+class Matrix:
+    """rows x cols scalars in C order. `native` is a system's own form of it, filled in when first needed."""
+
+    __slots__ = ("cols", "data", "native", "rows")
+
+    def __init__(self, rows: int, cols: int, data: list[Scalar]) -> None:
+        self.rows = rows
+        self.cols = cols
+        self.data = data
+        self.native: Any = None
+
+    def row(self, i: int) -> list[Scalar]:
+        """The scalars of row i."""
+        return self.data[i * self.cols : (i + 1) * self.cols]
+
+
+class NotInThisSystem(ArithmeticError):
+    """A function that this number system lacks: tanh of a rational, for one."""
+
+
+class Undecided(ArithmeticError):
+    """A ball that lies on both sides of a branch (the sign of a relu's argument): more precision may decide it."""
+
+
+class Numbers(ABC):
+    """A number system of a given precision (bits); immutable, so that nothing depends on a global setting."""
+
+    name: str
+    prec: int
+
+    # ---- scalars: what a system must say -------------------------------------------------------------------------
+
+    @abstractmethod
+    def scalar(self, n: int, e: int = 0) -> Scalar:
+        """n 2^e, exactly."""
+
+    @abstractmethod
+    def ratio(self, value: Fraction) -> Scalar:
+        """A rational, rounded to the precision (or enclosed)."""
+
+    @abstractmethod
+    def is_positive(self, value: Scalar) -> bool:
+        """Whether value > 0. Raises: Undecided."""
+
+    @abstractmethod
+    def exp(self, value: Scalar) -> Scalar:
+        """Raises: NotInThisSystem where there is none."""
+
+    @abstractmethod
+    def log(self, value: Scalar) -> Scalar:
+        """Raises: NotInThisSystem where there is none."""
+
+    @abstractmethod
+    def tanh(self, value: Scalar) -> Scalar:
+        """Raises: NotInThisSystem where there is none."""
+
+    @abstractmethod
+    def large(self, value: Scalar) -> bool:
+        """Whether |value| > 16, roughly: there 1 - tanh^2 is computed another way, because it would cancel."""
+
+    @abstractmethod
+    def matmul(self, X: Matrix, W: Matrix) -> Matrix:
+        """X W."""
+
+    def sum(self, values: Sequence[Scalar]) -> Scalar:
+        """The sum, 0 for none."""
+        total = self.scalar(0)
+        for value in values:
+            total = total + value
+        return total
+
+    def sigmoid(self, value: Scalar) -> Scalar:
+        """1/(1+exp(-value)), with full relative accuracy at both ends."""
+        return 1 / (1 + self.exp(-value))
+
+    # ---- matrices ------------------------------------------------------------------------------------------------
+
+    def decode(self, array: NDArray[Any]) -> Matrix:
+        """An array of floats as a matrix, exactly: all axes but the last become rows."""
+        numbers, exponents = decode(array)
+        cols = array.shape[-1] if array.ndim else 1
+        return Matrix(
+            len(numbers) // cols, cols, [self.scalar(n, e) for n, e in zip(numbers, exponents, strict=True)]
+        )
+
+    def zeros(self, rows: int, cols: int) -> Matrix:
+        """A matrix of zeros."""
+        return Matrix(rows, cols, [self.scalar(0)] * (rows * cols))
+
+    def eye(self, n: int) -> Matrix:
+        """The identity."""
+        out = self.zeros(n, n)
+        out.data[:: n + 1] = [self.scalar(1)] * n
+        return out
+
+    def transpose(self, X: Matrix) -> Matrix:
+        """X^T."""
+        return Matrix(X.cols, X.rows, [X.data[i * X.cols + j] for j in range(X.cols) for i in range(X.rows)])
+
+    def matmul_nt(self, X: Matrix, W: Matrix) -> Matrix:
+        """X W^T."""
+        return self.matmul(X, self.transpose(W))
+
+    def matmul_tn(self, X: Matrix, Y: Matrix) -> Matrix:
+        """X^T Y."""
+        return self.matmul(self.transpose(X), Y)
+
+    outer = matmul_tn
+
+    def _zip(self, f: Callable[[Scalar, Scalar], Scalar], X: Matrix, Y: Matrix) -> Matrix:
+        if X.rows == Y.rows:
+            return Matrix(X.rows, X.cols, [f(x, y) for x, y in zip(X.data, Y.data, strict=True)])
+        if X.rows == 1:
+            return Matrix(Y.rows, Y.cols, [f(x, y) for x, y in zip(X.data * Y.rows, Y.data, strict=True)])
+        return Matrix(X.rows, X.cols, [f(x, y) for x, y in zip(X.data, Y.data * X.rows, strict=True)])
+
+    def add(self, X: Matrix, Y: Matrix) -> Matrix:
+        """X + Y; a single row broadcasts."""
+        return self._zip(lambda x, y: x + y, X, Y)
+
+    def sub(self, X: Matrix, Y: Matrix) -> Matrix:
+        """X - Y; a single row broadcasts."""
+        return self._zip(lambda x, y: x - y, X, Y)
+
+    def mul(self, X: Matrix, Y: Matrix) -> Matrix:
+        """The entrywise product; a single row broadcasts."""
+        return self._zip(lambda x, y: x * y, X, Y)
+
+    def one_minus(self, X: Matrix) -> Matrix:
+        """1 - X, entrywise."""
+        return self.map(lambda x: 1 - x, X)
+
+    def map(self, f: Callable[[Scalar], Scalar], X: Matrix) -> Matrix:
+        """f of each entry."""
+        return Matrix(X.rows, X.cols, [f(x) for x in X.data])
+
+    def columns(self, X: Matrix, start: int, stop: int) -> Matrix:
+        """Columns start..stop-1."""
+        return Matrix(X.rows, stop - start, [x for i in range(X.rows) for x in X.row(i)[start:stop]])
+
+    def scale_columns(self, W: Matrix, row: Matrix) -> Matrix:
+        """W diag(row)."""
+        return self.mul(W, row)
+
+    def column_sums(self, X: Matrix) -> Matrix:
+        """(1,cols): the sum over rows."""
+        return Matrix(1, X.cols, [self.sum(X.data[j :: X.cols]) for j in range(X.cols)])
+
+    # ---- activations and their derivatives -----------------------------------------------------------------------
+
+    def activate(self, name: str, A: Matrix) -> Matrix:
+        """phi(A) for tanh, sigmoid, relu or identity."""
+        if name == "identity":
+            return A
+        if name == "relu":
+            zero = self.scalar(0)
+            return self.map(lambda a: a if self.is_positive(a) else zero, A)
+        return self.map(self.tanh if name == "tanh" else self.sigmoid, A)
+
+    def slope(self, name: str, A: Matrix, Z: Matrix | None = None) -> Matrix:
+        """phi'(A); Z is phi(A) where it is known already. relu'(0) = 0."""
+        one = self.scalar(1)
+        if name == "identity":
+            return Matrix(A.rows, A.cols, [one] * len(A.data))
+        if name == "relu":
+            zero = self.scalar(0)
+            return self.map(lambda a: one if self.is_positive(a) else zero, A)
+        Z = self.activate(name, A) if Z is None else Z
+        of = self._tanh_slope if name == "tanh" else self._sigmoid_slope
+        return Matrix(A.rows, A.cols, [of(a, z) for a, z in zip(A.data, Z.data, strict=True)])
+
+    def _tanh_slope(self, a: Scalar, z: Scalar) -> Scalar:
+        if not self.large(a):
+            return 1 - z * z
+        e = self.exp(-2 * abs(a))
+        return 4 * e / ((1 + e) * (1 + e))
+
+    def _sigmoid_slope(self, a: Scalar, z: Scalar) -> Scalar:
+        if not self.large(a):
+            return z - z * z
+        e = self.exp(-abs(a))
+        return e / ((1 + e) * (1 + e))
+
+
+def exact_fraction(value: float) -> Fraction:
+    """A Python float as the rational that it is, from its bits.
+
+    >>> exact_fraction(0.5)
+    Fraction(1, 2)
+    """
+    (n,), (e,) = decode(np.array([value], dtype=np.float64))
+    return Fraction(n << e) if e >= 0 else Fraction(n, 1 << -e)
