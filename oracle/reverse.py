@@ -85,8 +85,10 @@ class Reverse:
         """Pull the adjoints of the state after step s back to the state before it."""
         step = self.u.steps[s - 1]
         adjoints: Adjoints = {}
+        arrived = self.u.adjoints.setdefault(s, {})
         for name, node in step.outputs.items():
             self._give(adjoints, node, carry[name])
+            arrived[name] = self.N.add(arrived[name], carry[name]) if name in arrived else self._fresh(carry[name])
         for node in reversed(step.nodes):
             adjoint = adjoints.get(id(node))
             if adjoint is None:

@@ -28,7 +28,8 @@ class Step:
 class Unrolled:
     """A problem evaluated in N.
 
-    Shapes: states[name][t] is (B,H) for t = 0..T; outputs is (T*B,K), step after step; cotangents, dL/do, likewise.
+    Shapes: states[name][t] is (B,H) for t = 0..T; outputs is (T*B,K), step after step; cotangents, dL/do, likewise;
+    adjoints[t][name], dL/dstate_t as the truncation has it, (B,H), once reverse mode has run.
     """
 
     problem: Problem
@@ -41,6 +42,7 @@ class Unrolled:
     loss: Any = None
     cotangents: Matrix = field(init=False)
     final_cotangents: dict[str, Matrix | None] = field(default_factory=dict)
+    adjoints: dict[int, dict[str, Matrix]] = field(default_factory=dict)
 
 
 def stack(matrices: list[Matrix]) -> Matrix:

@@ -25,10 +25,12 @@ INFLATE = 1 + 2.0**-20
 class Budget:
     """arrays[key]: the bound of each entry, of the array's shape; infinite where no bound could be had.
 
+    scales[key]: for the arrays that are sums, the sum of the absolute values of their terms.
     kinks: relu units whose exact argument is within its error of 0, so that either branch is admissible.
     """
 
     arrays: dict[str, Floats]
+    scales: dict[str, Floats]
     kinks: int
     model: Model
 
@@ -62,12 +64,13 @@ def _budget(solution: Solution, model: Model) -> Budget:
             g, last = np.abs(final.astype(np.float64)), solution.near(name)[0][-1]
             D = arrays[name][-1]
             arrays["loss"] = arrays["loss"] + (g * D).sum() + model.terms(T * B * problem.K + B * H) * (g * (np.abs(last) + model.u * D)).sum()
-    arrays |= _parameters(solution, graph, model, forward.nodes, backward.size, backward.error)
+    scales: dict[str, Floats] = {}
+    arrays |= _parameters(solution, graph, model, forward.nodes, backward.size, backward.error, scales)
     M, E = backward.initial
     E = E + model.terms(T) * (M + model.u * E)
     E[lengths == 0] = 0.0
     for i, name in enumerate(problem.spec.states):
-        arrays[f"d{name}0"] = E[:, i * H : (i + 1) * H]
+        arrays[f"d{name}0"], scales[f"d{name}0"] = E[:, i * H : (i + 1) * H], M[:, i * H : (i + 1) * H]
     if problem.readout == "linear":
         do, Ddo = np.abs(loss.do), loss.cotangents
         n = model.terms(T * B + T + B)
@@ -77,6 +80,7 @@ def _budget(solution: Solution, model: Model) -> Budget:
         rows = (hs + model.u * Dh).T @ computed.reshape(flat)
         arrays["dW_hy"] = hs.T @ Ddo.reshape(flat) + Dh.T @ computed.reshape(flat) + n * rows + n * model.eta
         arrays["db_y"] = (Ddo + n * computed).sum(axis=(0, 1)) + n * model.eta
+        scales |= {"dW_hy": hs.T @ do.reshape(flat), "db_y": do.sum(axis=(0, 1))}
     peak = max(forward.peak, loss.peak, backward.peak, float(np.abs(arrays["loss"])))
     shapes = gradient_shapes(problem)
     fits = peak < model.overflow
@@ -85,7 +89,7 @@ def _budget(solution: Solution, model: Model) -> Budget:
         bound = arrays[key].reshape(shape) * (model.u * INFLATE)
         out[key] = np.where(np.isfinite(bound), bound, np.inf) if fits else np.full(shape, np.inf)
     assert S == graph.S
-    return Budget(out, forward.kinks, model)
+    return Budget(out, scales, forward.kinks, model)
 
 
 def _seeds(solution: Solution, graph: Graph, model: Model, do: Floats, errors: Floats) -> tuple[Floats, Floats]:
@@ -122,17 +126,20 @@ def _parameters(
     D: dict[int, Floats],
     size: dict[int, Floats],
     error: dict[int, Floats],
+    scales: dict[str, Floats],
 ) -> dict[str, Floats]:
     """Sums over time and batch: |X|^T E + D_X^T M^ + n |X^|^T M^, n terms in any order, nested or flat over (t, b)."""
     problem = solution.problem
     T, B = problem.T, problem.B
     n = model.terms(T * B + T + B)
     found: dict[int, Floats] = {}
+    terms_of: dict[int, Floats] = {}
     dx = np.zeros((T, B, problem.D))
     live = graph.active[:, :, None]
 
-    def give(i: int, value: Floats) -> None:
+    def give(i: int, value: Floats, terms: Floats) -> None:
         found[i] = found[i] + value if i in found else value
+        terms_of[i] = terms_of[i] + terms if i in terms_of else terms
 
     def rows(i: int) -> tuple[Floats, Floats]:
         place = graph.places[i]
@@ -148,30 +155,34 @@ def _parameters(
             for this, other in (place.inputs, place.inputs[::-1]):
                 if graph.places[this].constant:
                     X, DX = rows(other)
-                    give(this, (X * E + DX * computed + (n + 1) * (X + model.u * DX) * computed).sum(axis=0) + n * model.eta)
+                    bound = X * E + DX * computed + (n + 1) * (X + model.u * DX) * computed
+                    give(this, bound.sum(axis=0) + n * model.eta, (X * M).sum(axis=0))
             continue
         for i in range(place.products):
             X_at, W_at = place.inputs[2 * i], place.inputs[2 * i + 1]
             X, DX = rows(X_at)
-            give(W_at, X.T @ E + DX.T @ computed + n * ((X + model.u * DX).T @ computed) + n * model.eta)
+            bound = X.T @ E + DX.T @ computed + n * ((X + model.u * DX).T @ computed) + n * model.eta
+            give(W_at, bound, X.T @ M)
             if graph.places[X_at].name == "x":
                 Wt = graph.places[W_at].magnitude.T
-                terms = model.terms(graph.places[X_at].consumers + T)
-                dx += (E @ Wt + terms * (computed @ Wt + model.eta)).reshape(T, B, -1)
+                width = model.terms(graph.places[X_at].consumers + T)
+                dx += (E @ Wt + width * (computed @ Wt + model.eta)).reshape(T, B, -1)
+                scales["dx"] = scales.get("dx", 0.0) + (M @ Wt).reshape(T, B, -1)
                 if model.flush:
                     dx += model.eta * computed.sum(axis=-1).reshape(T, B, 1)
         for i in place.inputs[2 * place.products :]:
             if graph.places[i].constant:
-                give(i, (E + n * computed).sum(axis=0) + n * model.eta)
+                give(i, (E + n * computed).sum(axis=0) + n * model.eta, M.sum(axis=0))
     for block, source, (start, stop) in graph.prelude:
         if block in found:
-            whole = np.zeros(graph.places[source].value.shape)
-            whole[..., start:stop] = found[block]
-            give(source, whole)
+            whole, terms = np.zeros((2, *graph.places[source].value.shape))
+            whole[..., start:stop], terms[..., start:stop] = found[block], terms_of[block]
+            give(source, whole, terms)
     out = {}
     for i, place in enumerate(graph.places):
         if place.op == "leaf" and place.constant and place.name not in ("W_hy", "b_y"):
             out[f"d{place.name}"] = found.get(i, np.zeros(place.value.shape))
+            scales[f"d{place.name}"] = terms_of.get(i, np.zeros(place.value.shape))
     out["dx"] = np.where(live, dx, 0.0)
     return out
 

@@ -1,0 +1,100 @@
+"""What an implementation offers: the `SUPPORTS` declaration of an adapter, read strictly. What is absent is offered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from bptt.cells import CELLS
+from bptt.errors import ProblemError
+from bptt.problem import DTYPES, LOSSES, READOUTS, REDUCTIONS
+from bptt.truncation import KINDS
+
+ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity")
+_NAMES: dict[str, tuple[str, ...]] = {
+    "cells": tuple(CELLS),
+    "activations": ACTIVATIONS,
+    "readouts": READOUTS,
+    "losses": LOSSES,
+    "reductions": REDUCTIONS,
+    "truncations": KINDS,
+    "dtypes": tuple(DTYPES),
+}
+_FLAGS = ("lengths", "h0_none", "final_cotangents", "deterministic")
+_DEFAULT_FLAGS = {"lengths": True, "h0_none": False, "final_cotangents": True, "deterministic": False}
+SIZE_NAMES = ("T", "B", "D", "H", "K")
+
+
+@dataclass(frozen=True)
+class Support:
+    """The names, flags and sizes within which a target must answer. `outputs` are the keys it claims; None: all."""
+
+    cells: tuple[str, ...] = _NAMES["cells"]
+    activations: tuple[str, ...] = ACTIVATIONS
+    readouts: tuple[str, ...] = READOUTS
+    losses: tuple[str, ...] = LOSSES
+    reductions: tuple[str, ...] = REDUCTIONS
+    truncations: tuple[str, ...] = KINDS
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    outputs: tuple[str, ...] | None = None
+    lengths: bool = True
+    h0_none: bool = False
+    final_cotangents: bool = True
+    deterministic: bool = False
+    max_size: Mapping[str, int] = field(default_factory=dict)
+    accumulate: str | None = None
+    elementary_ulp: float = 4.0
+    subnormals: str = "keep"
+
+
+def read_support(declared: object) -> Support:
+    """Check an adapter's SUPPORTS. Raises: ProblemError, one line that names the key, its value and what was expected.
+
+    >>> read_support({"cells": ["elman"], "lengths": False}).cells
+    ('elman',)
+    >>> read_support({"cell": ["elman"]})
+    Traceback (most recent call last):
+    bptt.errors.ProblemError: SUPPORTS: unknown key 'cell'; expected some of cells, activations, readouts, losses, \
+reductions, truncations, dtypes, outputs, lengths, h0_none, final_cotangents, deterministic, max_size, accumulate, \
+elementary_ulp, subnormals
+    """
+    if declared is None:
+        return Support()
+    if not isinstance(declared, Mapping):
+        raise ProblemError(f"SUPPORTS: got {type(declared).__name__}, expected a dict")
+    known = [f.name for f in fields(Support)]
+    values: dict[str, Any] = {}
+    for key, value in declared.items():
+        if key not in known:
+            raise ProblemError(f"SUPPORTS: unknown key {key!r}; expected some of {', '.join(known)}")
+        values[key] = _value(str(key), value)
+    return Support(**values)
+
+
+def _value(key: str, value: Any) -> Any:
+    if key in _NAMES or key == "outputs":
+        if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+            raise ProblemError(f"SUPPORTS[{key!r}]: got {value!r}, expected a list of names")
+        for name in value:
+            if key in _NAMES and name not in _NAMES[key]:
+                raise ProblemError(f"SUPPORTS[{key!r}]: got {name!r}, expected some of {', '.join(_NAMES[key])}")
+        return tuple(n for n in _NAMES[key] if n in value) if key in _NAMES else tuple(value)
+    if key in _FLAGS:
+        if not isinstance(value, bool):
+            raise ProblemError(f"SUPPORTS[{key!r}]: got {value!r}, expected True or False")
+    elif key == "max_size":
+        ok = isinstance(value, Mapping) and all(n in SIZE_NAMES and isinstance(v, int) and v >= 1 for n, v in value.items())
+        if not ok:
+            raise ProblemError(f"SUPPORTS['max_size']: got {value!r}, expected {{'T': …, 'B': …, …}} with integers from 1")
+        return dict(value)
+    elif key == "accumulate":
+        if value is not None and value not in DTYPES:
+            raise ProblemError(f"SUPPORTS['accumulate']: got {value!r}, expected one of {', '.join(DTYPES)}")
+    elif key == "elementary_ulp":
+        if not (isinstance(value, int | float) and not isinstance(value, bool) and 0.5 <= value <= 2.0**20):
+            raise ProblemError(f"SUPPORTS['elementary_ulp']: got {value!r}, expected a number from 0.5 to 2^20")
+        return float(value)
+    elif value not in ("keep", "flush"):
+        raise ProblemError(f"SUPPORTS['subnormals']: got {value!r}, expected 'keep' or 'flush'")
+    return value

@@ -1,0 +1,1 @@
+"""The subjects: code that computes BPTT gradients fast, one implementation a file."""

@@ -1,0 +1,142 @@
+"""BPTT in C: the target `c`. The recurrence, its sweeps and the weight gradients are in `csrc`; the loss is in NumPy.
+
+Three steps, in the problem's dtype, with every array by its name in one dict:
+
+    forward     states and what the backward pass needs again; o = h W_hy + b_y                                 (1)
+    loss        its value, do = dL/do, and the cotangents of the final states (`implementations.losses`)        (2)
+    backward    dW_hy, db_y and dh = do W_hy^T; then every gradient of the cell                                 (3)
+
+Elementary functions are those of the C library, within 4 ulp. Importing this module needs the compiled binding.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from implementations import _bptt_c
+from implementations.losses import evaluate
+from implementations.truncation import row_lengths
+
+SUPPORTS: dict[str, Any] = {
+    "cells": ["elman", "lstm", "lstm_peephole", "lstm_1997", "gru_reset_after", "gru_reset_before"],
+    "activations": ["tanh", "sigmoid", "relu", "identity"],  # in the order of enum bptt_activation
+    "readouts": ["none", "linear"],
+    "losses": ["cotangent", "squared_error", "cross_entropy"],
+    "reductions": ["sum", "mean", "tokens"],
+    "truncations": ["full", "window", "chunk", "periodic", "cec"],  # in the order of enum bptt_truncation
+    "dtypes": ["float64", "float32"],
+    "lengths": True,
+    "h0_none": True,
+    "final_cotangents": True,
+    "deterministic": True,
+}
+
+_HAS_C = ("lstm", "lstm_peephole", "lstm_1997")
+_INT64_MAX = 2**63 - 1
+
+
+def gradients(problem: Any) -> dict[str, Any]:
+    """Compute the loss, the states and every gradient of a problem, in its dtype.
+
+    Shapes: loss scalar, h and c (T,B,H), o (T,B,K), dx (T,B,D), dh0 and dc0 (B,H), d + name as the parameter.
+    Units:  those of the loss's reduction.
+    Error:  nothing is computed in a wider type; overflow and underflow go into the result without a warning.
+    Raises: NotImplementedError for what SUPPORTS does not list; ValueError naming an array of the wrong size.
+    """
+    _require_support(problem)
+    with np.errstate(all="ignore"):
+        return _solve(problem)
+
+
+def _solve(problem: Any) -> dict[str, Any]:
+    dtype = np.dtype(problem.dtype)
+    arrays = {name: np.ascontiguousarray(value, dtype) for name, value in problem.params.items()}
+    gradient_names = [f"d{name}" for name in arrays]
+    x = arrays["x"] = np.ascontiguousarray(problem.x, dtype)
+    T, B, D = x.shape
+    H = arrays["W_hh" if problem.cell == "elman" else "W_h"].shape[0]
+    linear = problem.readout == "linear"
+    K = arrays["W_hy"].shape[1] if linear else H
+    sizes = {"T": T, "B": B, "D": D, "H": H, "K": K}
+    states = ("h", "c") if problem.cell in _HAS_C else ("h",)
+    for state in states:
+        given = getattr(problem, f"{state}0")
+        arrays[f"{state}0"] = np.zeros((B, H), dtype) if given is None else np.ascontiguousarray(given, dtype)
+    arrays["lengths"] = row_lengths(problem.lengths, T, B)
+    options = _options(problem)
+
+    def run(function: str) -> None:
+        """Allocate the outputs of one function of the kernel, then call it."""
+        for name, shape in _bptt_c.outputs(function):
+            arrays[name] = np.empty(_extents(shape, sizes), dtype)
+        _bptt_c.call(function, arrays, (T, B, D, H, K), options)
+
+    run(f"{problem.cell}_forward")  # (1)
+    if linear:
+        run("readout_forward")
+    else:
+        arrays["o"] = arrays["h"].copy()
+
+    loss = evaluate(problem, arrays["o"], *(arrays[state][-1] for state in states))  # (2)
+    arrays["dh_final"] = np.ascontiguousarray(loss.dh_final)
+    if loss.dc_final is not None:
+        arrays["dc_final"] = np.ascontiguousarray(loss.dc_final)
+
+    arrays["do" if linear else "dh"] = np.ascontiguousarray(loss.do, dtype)  # (3)
+    if linear:
+        run("readout_backward")
+    run(f"{problem.cell}_backward")
+    keys = [*states, "o", *gradient_names, "dx", *(f"d{state}0" for state in states)]
+    return {"loss": loss.value, **{key: arrays[key] for key in keys}}
+
+
+def _require_support(problem: Any) -> None:
+    """Raise NotImplementedError, naming the field, for what SUPPORTS does not list."""
+    asked = [
+        ("cells", problem.cell),
+        ("readouts", problem.readout),
+        ("losses", problem.loss.kind),
+        ("truncations", problem.truncation.kind),
+        ("dtypes", problem.dtype),
+    ]
+    if problem.cell == "elman":
+        asked.append(("activations", problem.activation))
+    for field, name in asked:
+        if name not in SUPPORTS[field]:
+            message = f"{field}: {name!r}; known: {', '.join(SUPPORTS[field])}"
+            raise NotImplementedError(message)
+    if problem.truncation.kind == "cec" and problem.cell != "lstm_1997":
+        message = f"truncation 'cec' for {problem.cell!r}; it is defined for 'lstm_1997' only"
+        raise NotImplementedError(message)
+
+
+def _options(problem: Any) -> tuple[int, int, int, int]:
+    """Return (activation, truncation, k1, k2) as the kernel numbers them; any k above T acts as T does."""
+    truncation = problem.truncation
+    match truncation.kind:
+        case "window" | "chunk":
+            k1, k2 = truncation.k, 0
+        case "periodic":
+            k1, k2 = truncation.k1, truncation.k2
+        case _:
+            k1, k2 = 0, 0
+    activation = SUPPORTS["activations"].index(problem.activation) if problem.cell == "elman" else 0
+    return activation, SUPPORTS["truncations"].index(truncation.kind), min(int(k1), _INT64_MAX), min(int(k2), _INT64_MAX)
+
+
+def _extents(shape: str, sizes: dict[str, int]) -> tuple[int, ...]:
+    """Read a shape as the kernel writes it: "TB4H" -> (T, B, 4 * H).
+
+    >>> _extents("TB4H", {"T": 2, "B": 3, "H": 5})
+    (2, 3, 20)
+    """
+    extents = []
+    factor = 1
+    for letter in shape:
+        if letter.isdigit():
+            factor = int(letter)
+        else:
+            extents.append(factor * sizes[letter])
+            factor = 1
+    return tuple(extents)

@@ -1,0 +1,75 @@
+"""What a judgement rests on: the exact solution, decided to well below the budget, and the budget itself.
+
+An array is conclusive if its budget is small beside it: only then does "within budget" say much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bptt.problem import Problem
+from oracle.budget import Budget, Model, budget
+from oracle.budget.graph import Floats
+from oracle.solution import Solution, decided
+
+CONCLUSIVE = {"float64": 2.0**-8, "float32": 2.0**-8, "float16": 2.0**-2, "bfloat16": 2.0**-2}
+DECIDED = 2.0**-10
+"""A solution's radius is at most this part of the budget (or of the smallest float64), so that it changes no verdict."""
+
+
+@dataclass
+class Truth:
+    """A problem's exact values and the budget of each; both roads' users ask `excess` and `conclusive`."""
+
+    problem: Problem
+    solution: Solution
+    budget: Budget
+
+    def allowed(self, key: str) -> Floats:
+        """Budget plus radius of each entry of the array."""
+        bound: Floats = self.budget.arrays[key] + self.solution.near(key)[2]
+        return bound
+
+    def error(self, key: str, got: np.ndarray) -> Floats:  # type: ignore[type-arg]
+        """|got - exact|, entry by entry; NaN and infinities in `got` stay NaN and infinite."""
+        hi, lo, _ = self.solution.near(key)
+        with np.errstate(all="ignore"):
+            error: Floats = np.abs((got - hi) - lo).astype(np.float64)
+        return error
+
+    def conclusive(self, key: str) -> bool:
+        """Whether an array's budget is small enough to say something: see the module's first lines."""
+        bound = float(np.linalg.norm(self.budget.arrays[key]))
+        size = float(np.linalg.norm(self.solution.near(key)[0]))
+        if size == 0.0:
+            return bound <= self.zero_scale(key)
+        return bound == 0.0 or bound <= CONCLUSIVE[self.problem.dtype] * size
+
+    def zero_scale(self, key: str) -> float:
+        """For an array that is exactly zero: the size of the products that cancel in it, or of a normal number's root."""
+        tiny = {"float64": 2.0**-511, "float16": 2.0**-7}.get(self.problem.dtype, 2.0**-63)
+        return max(float(np.linalg.norm(self.budget.scales.get(key, 0.0))), tiny)
+
+
+def find_truth(problem: Problem, model: Model) -> Truth:
+    """Solve and bound a problem, at a precision that decides every entry against its budget.
+
+    Raises: PrecisionExhausted.
+    """
+    found: list[Budget] = []
+
+    def enough(solution: Solution) -> bool:
+        bounds = budget(solution, model)
+        found[:] = [bounds]
+        for key, bound in bounds.arrays.items():
+            rad = solution.near(key)[2]
+            if not (rad <= np.maximum(DECIDED * bound, 5e-324)).all():
+                return False
+        return True
+
+    solution = decided(problem, enough)
+    if not found or found[0] is None or solution.N.name == "rational":
+        found[:] = [budget(solution, model)]
+    return Truth(problem, solution, found[0])

@@ -1,0 +1,246 @@
+"""Where problems come from: a recipe of some thirty small integers, drawn by Hypothesis, from which a problem is built.
+
+Sizes, names and for each array a kind and a seed are drawn; the entries come from the seed. So a draw costs the same
+at one unit and at sixty-five, and a smaller T, B, D, H or a simpler kind leaves the rest of the recipe alone: shrinking
+goes straight towards T = B = D = H = 1 and arrays of zeros and ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import replace as replace_shape
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bptt.cells import CELLS
+from bptt.problem import DTYPES, Loss, Problem
+from bptt.support import Support
+from bptt.truncation import Truncation
+
+Array = NDArray[Any]
+Draw = Callable[[Any], Any]
+
+# Kinds of entries, simplest first, each with its share of the draws in percent.
+KINDS = (("ones", 3), ("zeros", 3), ("bits", 7), ("quarters", 14), ("normal", 55), ("corners", 10), ("spread", 8))
+WEIGHT_KINDS = (("ones", 1), ("zeros", 2), ("bits", 5), ("quarters", 12), ("scaled", 62), ("orthogonal", 8), ("non-normal", 10))
+SPECTRAL_NORMS = (1.0, 0.9, 0.5, 0.1, 0.3, 0.7, 1.1, 1.5, 2.0, 3.0)
+EDGES = (16, 17, 32, 33, 64, 65)
+MAX_WORK = 120_000
+"""T B H^2 of a drawn problem: what one judgement may cost."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a property lets the strategy vary; a property narrows it with `dataclasses.replace`."""
+
+    readouts: tuple[str, ...]
+    losses: tuple[str, ...]
+    reductions: tuple[str, ...]
+    truncations: tuple[str, ...]
+    activations: tuple[str | None, ...]
+    lengths: bool
+    finals: bool
+    h0_none: bool
+    largest: tuple[int, int, int, int, int] = (24, 4, 5, 6, 5)  # T, B, D, H, K where no edge is drawn
+    edges: bool = True
+    work: int = MAX_WORK
+
+
+def offered(support: Support, cell: str) -> Shape:
+    """Everything that a target offers for a cell."""
+    spec = CELLS[cell]
+    truncations = tuple(t for t in support.truncations if t in spec.truncations)
+    activations: tuple[str | None, ...] = tuple(a for a in spec.activations if a in support.activations) or (None,)
+    return Shape(
+        readouts=support.readouts,
+        losses=support.losses,
+        reductions=support.reductions,
+        truncations=truncations,
+        activations=activations,
+        lengths=support.lengths,
+        finals=support.final_cotangents,
+        h0_none=support.h0_none,
+    )
+
+
+def pick(draw: Draw, shares: tuple[tuple[str, int], ...]) -> str:
+    """A name by its share in percent; the first is the simplest."""
+    ticket = draw(st.integers(0, sum(share for _, share in shares) - 1))
+    for name, share in shares:
+        if ticket < share:
+            return name
+        ticket -= share
+    raise AssertionError(ticket)
+
+
+def entries(kind: str, seed: int, shape: tuple[int, ...], dtype: str) -> Array:
+    """An array of a kind, in the dtype (bfloat16: float32 that holds bfloat16 values)."""
+    rng = np.random.default_rng(seed)
+    if kind == "ones":
+        out = np.ones(shape)
+    elif kind == "zeros":
+        out = np.zeros(shape)
+    elif kind == "bits":
+        out = rng.integers(0, 2, shape).astype(np.float64)
+    elif kind == "quarters":
+        out = rng.integers(-8, 9, shape) / 4.0
+    elif kind == "spread":
+        out = rng.normal(size=shape) * 2.0 ** rng.integers(-40 if dtype == "float64" else -12, 6, shape)
+    else:
+        out = rng.normal(size=shape)
+        if kind == "corners":
+            info = np.finfo(DTYPES[dtype])
+            specials = np.array([0.0, -0.0, 1.0, -1.0, float(info.smallest_subnormal), float(info.tiny), 8.0, -30.0, 1e-3])
+            at = rng.random(shape) < 0.3
+            out = np.where(at, rng.choice(specials, shape), out)
+    return to_dtype(out, dtype)
+
+
+def to_dtype(values: Array, dtype: str) -> Array:
+    """Round to a dtype; for bfloat16 to float32 with the lower half of the bits cleared."""
+    out = np.asarray(values, dtype=np.float64).astype(DTYPES[dtype])
+    if dtype == "bfloat16":
+        out = (out.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    return out
+
+
+def recurrent(kind: str, seed: int, H: int, columns: int, norm: float, dtype: str) -> Array:
+    """A recurrent weight matrix (H, columns); `scaled` has about the given spectral norm a block of H columns."""
+    if kind in ("ones", "zeros", "bits", "quarters"):
+        return entries(kind, seed, (H, columns), dtype)
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for _ in range(columns // H):
+        W = rng.normal(size=(H, H))
+        if kind == "orthogonal":
+            W = np.linalg.qr(W)[0]
+        elif kind == "non-normal":
+            W = np.triu(W)
+        size = float(np.linalg.norm(W, 2))
+        blocks.append(W if kind == "orthogonal" or size == 0 else W * (norm / size))
+    return to_dtype(np.concatenate(blocks, axis=1), dtype)
+
+
+def _size(draw: Draw, low_max: int, edges: bool, limit: int) -> int:
+    low = st.integers(1, min(low_max, limit))
+    reachable = tuple(e for e in EDGES if e <= limit)
+    if edges and reachable and draw(st.integers(0, 15)) == 15:
+        return int(draw(st.sampled_from(reachable)))
+    return int(draw(low))
+
+
+def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: str) -> Problem:
+    """One problem within a shape and a target's largest sizes."""
+    limit = {name: support.max_size.get(name, 1 << 20) for name in "TBDHK"}
+    T, B, D, H, K = (
+        _size(draw, most, shape.edges, limit[name]) for name, most in zip("TBDHK", shape.largest, strict=True)
+    )
+    while T * B * H * H > shape.work and max(T, B, H) > 8:
+        T, B, H = (max(1, T * 2 // 3), max(1, B - 1), H) if T >= H else (T, B, max(1, H * 2 // 3))
+    activation = draw(st.sampled_from(shape.activations))
+    readout = draw(st.sampled_from(shape.readouts))
+    K = K if readout == "linear" else H
+    if readout == "none" and H > limit["K"]:
+        H = K = limit["K"]
+
+    def array(*dimensions: int, scale: float = 1.0) -> Array:
+        kind, seed = pick(draw, KINDS), draw(st.integers(0, 2**32 - 1))
+        values = entries(kind, seed, dimensions, dtype)
+        return to_dtype(values * DTYPES[dtype].type(scale), dtype) if scale != 1.0 and kind == "normal" else values
+
+    norm = draw(st.sampled_from(SPECTRAL_NORMS))
+    params = {}
+    for name, dimensions in CELLS[cell].shapes(D, H).items():
+        if name in ("W_hh", "W_h"):
+            kind, seed = pick(draw, WEIGHT_KINDS), draw(st.integers(0, 2**32 - 1))
+            params[name] = recurrent(kind, seed, H, dimensions[1], norm, dtype)
+        else:
+            params[name] = array(*dimensions, scale=D**-0.5 if len(dimensions) == 2 else 0.5)
+    if readout == "linear":
+        params |= {"W_hy": array(H, K, scale=H**-0.5), "b_y": array(K)}
+    initial: dict[str, Array | None] = {f"{state}0": array(B, H) for state in CELLS[cell].states}
+    if shape.h0_none and draw(st.integers(0, 3)) == 3:
+        initial = dict.fromkeys(initial)
+    x = array(T, B, D)
+    lengths = None
+    if shape.lengths and draw(st.integers(0, 3)) == 3:
+        seed = draw(st.integers(0, 2**32 - 1))
+        lengths = np.random.default_rng(seed).integers(0, T + 1, B)
+        if draw(st.booleans()):
+            lengths = np.maximum(lengths, 1)
+    return Problem(
+        cell=cell,
+        activation=activation,
+        readout=readout,
+        params=params,
+        x=x,
+        h0=initial["h0"],
+        c0=initial.get("c0"),
+        lengths=lengths,
+        loss=_loss(draw, shape, array, (T, B, H, K), CELLS[cell].states, dtype),
+        truncation=_truncation(draw, shape, T),
+        dtype=dtype,
+    )
+
+
+def _loss(
+    draw: Draw,
+    shape: Shape,
+    array: Callable[..., Array],
+    sizes: tuple[int, int, int, int],
+    states: tuple[str, ...],
+    dtype: str,
+) -> Loss:
+    T, B, H, K = sizes
+    kind = draw(st.sampled_from(shape.losses))
+    if kind == "cotangent":
+        g = array(T, B, K)
+        only_last = draw(st.integers(0, 4)) == 4
+        if only_last:  # a loss on the last step alone: what truncation hides from
+            g[:-1] = 0
+        finals = {f"g_{s}_final": array(B, H) for s in states} if shape.finals and draw(st.booleans()) else {}
+        return Loss("cotangent", g=g, **finals)  # type: ignore[arg-type]
+    time = draw(st.sampled_from(shape.reductions))
+    batch = "tokens" if time == "tokens" else draw(st.sampled_from([r for r in shape.reductions if r != "tokens"] or ["sum"]))
+    if kind == "squared_error":
+        scale = draw(st.sampled_from([1.0, 0.5]))
+        return Loss(kind, target=array(T, B, K), scale=scale, time_reduction=time, batch_reduction=batch)
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    target: Array = rng.integers(0, K, (T, B))
+    if draw(st.booleans()):
+        target = probabilities(rng, (T, B, K), dtype)
+    return Loss(kind, target=target, time_reduction=time, batch_reduction=batch)
+
+
+def probabilities(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    """Rows of probabilities that are exact in every dtype: multiples of 1/64 that sum to 1."""
+    cuts = np.sort(rng.integers(0, 65, (*shape[:-1], shape[-1] - 1)), axis=-1)
+    full = np.concatenate([np.zeros((*shape[:-1], 1)), cuts, np.full((*shape[:-1], 1), 64)], axis=-1)
+    return to_dtype(np.diff(full, axis=-1) / 64.0, dtype)
+
+
+def _truncation(draw: Draw, shape: Shape, T: int) -> Truncation:
+    kind = draw(st.sampled_from(shape.truncations))
+    k, more = draw(st.integers(1, max(1, min(T, 8)))), draw(st.integers(0, 4))
+    if kind in ("window", "chunk"):
+        return Truncation(kind, k=k)
+    return Truncation(kind, k1=k, k2=k + more) if kind == "periodic" else Truncation(kind)
+
+
+def problems(support: Support, cell: str, dtype: str, narrow: Shape | None = None) -> st.SearchStrategy[Problem]:
+    """Problems that a target offers to solve, over everything it offers unless narrowed."""
+    shape = narrow or offered(support, cell)
+
+    @st.composite
+    def build(draw: Draw) -> Problem:
+        return draw_problem(draw, shape, support, cell, dtype)
+
+    return build()
+
+
+__all__ = ["Shape", "draw_problem", "entries", "offered", "pick", "probabilities", "problems", "recurrent", "replace_shape", "to_dtype"]
