@@ -12,9 +12,8 @@ Elementary functions are those of the C library, within 4 ulp. Importing this mo
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from implementations import _bptt_c
+from implementations import _bptt_c  # type: ignore[attr-defined]  # compiled
 from implementations.losses import evaluate
 from implementations.truncation import row_lengths
 
@@ -122,7 +121,8 @@ def _options(problem: Any) -> tuple[int, int, int, int]:
         case _:
             k1, k2 = 0, 0
     activation = SUPPORTS["activations"].index(problem.activation) if problem.cell == "elman" else 0
-    return activation, SUPPORTS["truncations"].index(truncation.kind), min(int(k1), _INT64_MAX), min(int(k2), _INT64_MAX)
+    kind = SUPPORTS["truncations"].index(truncation.kind)
+    return activation, kind, min(int(k1), _INT64_MAX), min(int(k2), _INT64_MAX)
 
 
 def _extents(shape: str, sizes: dict[str, int]) -> tuple[int, ...]:

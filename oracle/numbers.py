@@ -167,6 +167,15 @@ class Numbers(ABC):
         """(1,cols): the sum over rows."""
         return Matrix(1, X.cols, [self.sum(X.data[j :: X.cols]) for j in range(X.cols)])
 
+    def diagonal(self, row: Matrix) -> Matrix:
+        """diag(row), for a single row."""
+        return self.mul(self.eye(row.cols), row)
+
+    def blocks(self, grid: Sequence[Sequence[Matrix]]) -> Matrix:
+        """The matrix made of blocks: those of one inner sequence stand beside one another, the sequences below."""
+        data = [x for line in grid for i in range(line[0].rows) for block in line for x in block.row(i)]
+        return Matrix(sum(line[0].rows for line in grid), sum(block.cols for block in grid[0]), data)
+
     # ---- activations and their derivatives -----------------------------------------------------------------------
 
     def activate(self, name: str, A: Matrix) -> Matrix:

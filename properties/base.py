@@ -108,6 +108,10 @@ class Property(ABC):
     source: ClassVar[str]
     needs: ClassVar[str] = ""
 
+    def concerns(self, cell: str) -> bool:
+        """Whether the theorem is about this cell at all."""
+        return True
+
     def unsupported(self, support: Support, cell: str) -> str | None:
         """Why a target that offers `support` cannot be asked, or None if it can."""
         return None

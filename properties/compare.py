@@ -24,14 +24,18 @@ Floats = NDArray[np.float64]
 def worst_entry(
     key: str, got: Floats, want: Floats, error: Floats, allowed: Floats, conclusive: bool, judged: NDArray[np.bool_]
 ) -> tuple[Comparison, tuple[int, ...]]:
-    """The comparison at the entry with the largest error / allowed; NaN counts as infinite, 0/0 as 0."""
+    """The comparison at the entry with the largest error / allowed; NaN counts as infinite, 0/0 as 0.
+
+    Where no bound could be had (`allowed` is infinite: overflow is admissible) nothing is judged.
+    """
+    judged = judged & (allowed < np.inf)
     with np.errstate(all="ignore"):
         ratio = np.where(error == 0, 0.0, error / allowed)
     ratio = np.where(judged, np.where(np.isnan(ratio), np.inf, ratio), -1.0)
     where = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape)) if ratio.ndim else ()
     r = float(ratio[where])
     if r < 0:  # nothing of the array is judged
-        return Comparison(key, where, 0.0, 0.0, 0.0, 0.0, 0.0, True), where
+        return Comparison(key, where, 0.0, 0.0, 0.0, 0.0, 0.0, conclusive), where
     found = Comparison(
         key, where, float(got[where]), float(want[where]), float(error[where]), float(allowed[where]), r, conclusive
     )

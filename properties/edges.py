@@ -42,8 +42,6 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
         if any(value > support.max_size.get(name, value) for name, value in sizes.items()):
             continue
         rng = np.random.default_rng(1000 + i)
-        k = max(1, T // 3)
-        kind = names["truncations"]
         yield Problem(
             cell=cell,
             activation=names["activations"],
@@ -54,13 +52,15 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
             c0=to_dtype(rng.normal(size=(B, H)), dtype) if "c" in CELLS[cell].states else None,
             lengths=rng.integers(T // 2, T + 1, B) if shape.lengths and i % 2 else None,
             loss=_loss(rng, names["losses"], names["reductions"], shape.finals, CELLS[cell].states, (T, B, H, K), dtype),
-            truncation={
-                "window": Truncation("window", k=k),
-                "chunk": Truncation("chunk", k=k),
-                "periodic": Truncation("periodic", k1=k, k2=k + 1),
-            }.get(kind, Truncation(kind)),
+            truncation=_truncation(names["truncations"], max(1, T // 3)),
             dtype=dtype,
         )
+
+
+def _truncation(kind: str, k: int) -> Truncation:
+    if kind in ("window", "chunk"):
+        return Truncation(kind, k=k)
+    return Truncation(kind, k1=k, k2=k + 1) if kind == "periodic" else Truncation(kind)
 
 
 def _params(rng: np.random.Generator, cell: str, readout: str, sizes: tuple[int, int, int], dtype: str) -> dict[str, np.ndarray]:  # type: ignore[type-arg]

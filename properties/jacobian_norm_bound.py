@@ -34,12 +34,14 @@ class JacobianNormBound(Property):
     id = "jacobian-norm-bound"
     statement = "The spectral norm of dh_t/dh_k is at most (||W_hh||_2 sup|phi'|)^(t-k)."
     source = "Pascanu, Mikolov and Bengio (2013), with the exponent t-k for h_t and singular values for W_hh."
-    needs = "the elman cell, the loss cotangent, truncation full, and final cotangents or the readout none"
+    needs = "the loss cotangent, truncation full, and final cotangents or the readout none"
+
+    def concerns(self, cell: str) -> bool:
+        return cell == "elman"
 
     def unsupported(self, support: Support, cell: str) -> str | None:
         possible = (
-            cell == "elman"
-            and "cotangent" in support.losses
+            "cotangent" in support.losses
             and "full" in support.truncations
             and (support.final_cotangents or "none" in support.readouts)
             and (support.outputs is None or "dh0" in support.outputs)

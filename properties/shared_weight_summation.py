@@ -54,7 +54,7 @@ class SharedWeightSummation(Property):
         return support.final_cotangents or ("none" in support.readouts and CELLS[cell].states == ("h",))
 
     def cases(self, support: Support, cell: str, dtype: str) -> SearchStrategy[Case]:
-        base = replace_shape(offered(support, cell), largest=(10, 4, 4, 5, 4))
+        base = replace_shape(offered(support, cell), largest=(10, 4, 4, 5, 4), work=4000)
 
         @st.composite
         def build(draw: Draw) -> Case:
@@ -70,6 +70,8 @@ class SharedWeightSummation(Property):
                     shape = replace_shape(shape, readouts=("none",))
                 limit = support.max_size.get("B", 1 << 20)
                 shape = replace_shape(shape, edges=limit >= 1 << 20)
+            elif form == "losses":  # one run a step
+                shape = replace_shape(shape, edges=False)
             problem = draw_problem(draw, shape, support, cell, dtype)
             if form == "steps" and problem.T * problem.B > support.max_size.get("B", 1 << 20):
                 form = "rows"

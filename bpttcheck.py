@@ -1,0 +1,26 @@
+"""bpttcheck: the one module of this project that user code may import.
+
+    main()      the command `bpttcheck`: starts `python -P -m conformance`, so that no folder of the user's own that is
+                named `properties` or `oracle` shadows ours
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line in a Python that looks for modules where they are installed and nowhere else."""
+    command = [sys.executable, "-P", "-m", "conformance", *sys.argv[1:]]
+    if os.name == "posix":
+        os.execv(command[0], command)
+    sys.exit(subprocess.call(command))
+
+
+if __name__ == "__main__":
+    main()

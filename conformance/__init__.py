@@ -1,0 +1,1 @@
+"""Plan, run, verdict, diagnosis, reports and the command line."""

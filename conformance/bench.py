@@ -1,0 +1,153 @@
+"""The bench: runs a target on problems for a property, keeps it to its contract, and remembers truths.
+
+Support and keys are functions of the configuration (names and flags), never of values: a target that declines, or drops
+a key, on some problems of a configuration that it otherwise serves has failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bptt.files import to_bytes
+from bptt.problem import Problem
+from conformance.contract import as_seen, check_untouched, read_answer
+from conformance.errors import ContractBroken, Declined, TargetCrash
+from conformance.targets import Target, describe
+from oracle import canary
+from oracle.budget import Model
+from oracle.errors import EnvironmentUnsound
+from oracle.truth import Truth, find_truth
+from properties.base import Answer
+
+Configuration = tuple[object, ...]
+REMEMBERED = 64
+
+
+def configuration(problem: Problem) -> Configuration:
+    """Everything about a problem but its numbers and sizes."""
+    loss = problem.loss
+    return (
+        problem.cell,
+        problem.activation,
+        problem.readout,
+        problem.dtype,
+        loss.kind,
+        loss.time_reduction,
+        loss.batch_reduction,
+        loss.target is not None and loss.target.ndim,
+        problem.truncation.kind,
+        problem.lengths is not None,
+        problem.h0 is None,
+        loss.g_h_final is not None,
+        loss.g_c_final is not None,
+    )
+
+
+def digest(problem: Problem) -> str:
+    """A name for a problem's exact contents."""
+    return hashlib.sha256(to_bytes(problem)).hexdigest()
+
+
+@dataclass
+class Executed:
+    """What was really run and answered: the certificate lists just this."""
+
+    names: dict[str, set[str]] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+    unclaimed: set[str] = field(default_factory=set)
+    extra: set[str] = field(default_factory=set)
+    declined: set[str] = field(default_factory=set)
+
+    def note(self, problem: Problem, answer: Answer, missing: set[str]) -> None:
+        """Add one answered problem."""
+        loss = problem.loss
+        for name, value in (
+            ("cells", problem.cell),
+            ("activations", problem.activation),
+            ("readouts", problem.readout),
+            ("losses", loss.kind),
+            ("truncations", problem.truncation.kind),
+            ("dtypes", problem.dtype),
+        ):
+            if value is not None:
+                self.names.setdefault(name, set()).add(value)
+        if loss.kind != "cotangent":
+            self.names.setdefault("reductions", set()).update((loss.time_reduction, loss.batch_reduction))
+        self.keys |= set(answer)
+        self.unclaimed |= missing
+
+
+class TargetBench:
+    """One target under one property: satisfies `properties.base.Bench`."""
+
+    def __init__(self, target: Target, dtype: str) -> None:
+        self.target = target
+        self.support = target.support
+        s = target.support
+        self.model = Model(dtype, accumulate=s.accumulate, ulp=s.elementary_ulp, flush=s.subnormals == "flush")
+        self.executed = Executed()
+        self._served: dict[Configuration, frozenset[str]] = {}
+        self._declined: dict[Configuration, str] = {}
+        self._truths: OrderedDict[str, Truth] = OrderedDict()
+
+    def truth(self, problem: Problem) -> Truth:
+        """The exact solution and budget."""
+        name = digest(problem)
+        if name not in self._truths:
+            self._truths[name] = find_truth(problem, self.model)
+            if len(self._truths) > REMEMBERED:
+                self._truths.popitem(last=False)
+        self._truths.move_to_end(name)
+        return self._truths[name]
+
+    def run(self, problem: Problem) -> Answer:
+        """The target's answer, checked. Raises: Declined, ContractBroken, TargetCrash."""
+        where = configuration(problem)
+        seen = as_seen(problem)
+        try:
+            with np.errstate(all="ignore"):
+                raw = self.target.call(seen)
+        except NotImplementedError as error:
+            if where in self._served:
+                raise ContractBroken(
+                    f"support: declined this problem ({describe(error)}) but serves others of the same configuration; "
+                    "want support that depends on names, flags and declared sizes alone"
+                ) from error
+            reason = str(error) or "NotImplementedError"
+            self._declined[where] = reason
+            self.executed.declined.add(reason[:200])
+            raise Declined(reason) from error
+        except (Exception, SystemExit) as error:
+            raise TargetCrash(f"raised {describe(error)}") from error
+        try:
+            canary.check("after the target's call")
+        except EnvironmentUnsound as error:
+            raise ContractBroken(f"environment: the target changed this process's floating point: {error}") from error
+        if where in self._declined:
+            raise ContractBroken(
+                f"support: answered this problem but declined others of the same configuration ({self._declined[where]}); "
+                "want support that depends on names, flags and declared sizes alone"
+            )
+        check_untouched(problem, seen)
+        answer, extra = read_answer(problem, raw)
+        self._check_keys(problem, where, answer)
+        self.executed.extra |= set(extra)
+        return answer
+
+    def _check_keys(self, problem: Problem, where: Configuration, answer: Answer) -> None:
+        from bptt.problem import gradient_shapes
+
+        keys = frozenset(answer)
+        every = set(gradient_shapes(problem)) - ({"dh0", "dc0"} if problem.h0 is None else set())
+        for key in sorted(set(self.support.outputs or ()) & every - keys):
+            raise ContractBroken(f"{key}: missing from the answer, want it: the target's SUPPORTS['outputs'] claims it")
+        known = self._served.setdefault(where, keys)
+        if known != keys:
+            key = min(known ^ keys)
+            how = "missing from this answer but given" if key in known else "given in this answer but missing"
+            raise ContractBroken(f"{key}: {how} for other problems of the same configuration, want the same keys for all")
+        self.executed.note(problem, answer, every - keys)

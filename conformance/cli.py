@@ -1,0 +1,83 @@
+"""The command line: parsing, exit statuses, and one clear line for whatever is wrong.
+
+Exit status, the first that applies: 2 bad usage or bad input; 1 not conformant; 3 no verdict; 0 certified.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from conformance.errors import TargetUnavailable, UsageError
+from conformance.render import visible
+from conformance.results import suite_version
+
+COMMANDS = ("certify", "replay", "list", "render")
+BAD_USAGE, NO_VERDICT = 2, 3
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="bpttcheck",
+        description="Says whether code that computes BPTT gradients is right, how right, and if not, why.",
+        epilog="exit status: 0 certified, 1 not conformant, 2 bad usage or bad input, 3 no verdict",
+    )
+    parser.add_argument("--version", action="version", version=f"bpttcheck {suite_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"conformance.commands.{name}")
+        sub = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP[0].upper() + module.HELP[1:] + ".",
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(sub)
+        sub.set_defaults(main=module.main)
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line and return the exit status."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        arguments = build_parser().parse_args(words)
+        arguments.words = words
+        status: int = arguments.main(arguments)
+        sys.stdout.flush()
+    except UsageError as error:
+        return _say(str(error), BAD_USAGE)
+    except TargetUnavailable as error:
+        return _say(str(error), NO_VERDICT)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_VERDICT
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except OSError as error:
+        return _say(f"{error.filename or 'file'}: {error.strerror or error}", BAD_USAGE)
+    except Exception as error:  # a fault of ours: one line, no verdict; BPTTCHECK_TRACEBACK=1 shows the rest
+        if os.environ.get("BPTTCHECK_TRACEBACK"):
+            raise
+        return _say(f"internal error: {type(error).__name__}: {error}; please report it", NO_VERDICT)
+    return status
+
+
+def _say(text: str, status: int) -> int:
+    line = " ".join(text.split("\n"))
+    print(f"bpttcheck: {visible(line)}", file=sys.stderr)
+    return status

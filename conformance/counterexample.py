@@ -1,0 +1,212 @@
+"""A failure as files: the case, and a script that shows it with nothing of ours but the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bptt.files import to_bytes
+from bptt.problem import Problem
+from conformance.engine import Finding, Outcome
+from conformance.targets import Target
+from oracle.budget import Model
+from properties.base import Case, Comparison
+
+
+def extra_of(finding: Finding, outcome: Outcome, model: Model) -> dict[str, Any]:
+    """What travels with the problem so that it can be replayed: the property, its parameters, the declared arithmetic."""
+    return {
+        "property": finding.property.id,
+        "parameters": outcome.case.parameters,
+        "model": {"accumulate": model.accumulate, "ulp": model.ulp, "flush": model.flush},
+    }
+
+
+def write_case(folder: Path, finding: Finding, outcome: Outcome, model: Model) -> Path:
+    """Write a case file named after its contents; returns its path."""
+    data = to_bytes(outcome.case.problem, extra_of(finding, outcome, model))
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def write_script(path: Path, target: Target, finding: Finding, outcome: Outcome) -> None:
+    """Write the standalone script beside the case."""
+    path.write_text(script(target, finding, outcome), encoding="utf-8")
+
+
+def _literal(array: np.ndarray[Any, Any]) -> str:
+    """An array as source text, exactly: float64's repr round-trips, and so does that of every narrower float."""
+    kind = "int64" if array.dtype.kind == "i" else array.dtype.name
+    values = array.astype(np.float64).tolist() if array.dtype.kind == "f" else array.tolist()
+    return f"np.array({values!r}, dtype={kind!r}).reshape({array.shape!r})"
+
+
+def problem_source(problem: Problem) -> str:
+    """A problem as a SimpleNamespace in source text."""
+
+    def maybe(array: np.ndarray[Any, Any] | None) -> str:
+        return "None" if array is None else _literal(array)
+
+    loss, t = problem.loss, problem.truncation
+    params = "\n".join(f"            {name!r}: {_literal(array)}," for name, array in problem.params.items())
+    return f"""NS(
+        cell={problem.cell!r}, activation={problem.activation!r}, readout={problem.readout!r}, dtype={problem.dtype!r},
+        params={{
+{params}
+        }},
+        x={_literal(problem.x)},
+        h0={maybe(problem.h0)},
+        c0={maybe(problem.c0)},
+        lengths={maybe(problem.lengths)},
+        loss=NS(
+            kind={loss.kind!r}, scale={loss.scale!r},
+            time_reduction={loss.time_reduction!r}, batch_reduction={loss.batch_reduction!r},
+            g={maybe(loss.g)},
+            g_h_final={maybe(loss.g_h_final)},
+            g_c_final={maybe(loss.g_c_final)},
+            target={maybe(loss.target)},
+        ),
+        truncation=NS(kind={t.kind!r}, k={t.k!r}, k1={t.k1!r}, k2={t.k2!r}),
+    )"""
+
+
+_HEAD = '''"""Shows one failure of {target} without bpttcheck: it needs NumPy and the adapter alone.
+
+{message}
+
+Run it:  python {name} [path/to/adapter.py]     exit status 1: the failure is there; 0: it is gone
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from types import SimpleNamespace as NS
+
+import numpy as np
+
+PROBLEMS = [
+{problems}
+]
+SHAPES = {shapes}
+# Each term is (coefficient, problem, key, entry); their sum should be within ALLOWED of WANT (float.fromhex).
+TERMS = {terms}
+WANT = {want}
+ALLOWED = {allowed}
+
+
+def adapter(place):
+    """The function under test: from a file, or from a module."""
+    file, _, function = place.partition(":") if not os.path.exists(place) else (place, "", "")
+    if file.endswith(".py"):
+        sys.path.append(os.path.dirname(os.path.abspath(file)))
+        spec = importlib.util.spec_from_file_location("adapter", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(file)
+    return getattr(module, function or "gradients")
+
+
+def broken(problem, before, answer, shapes):
+    """What is wrong with the form of an answer, or None."""
+    for name, array in arrays(problem):
+        if array.tobytes() != before[name]:
+            return name + ": the input was changed"
+    if not isinstance(answer, dict):
+        return "the answer is no dict"
+    for key, value in answer.items():
+        if key in shapes and value is not None:
+            if isinstance(value, np.ma.MaskedArray) or np.asarray(value).dtype.kind != "f":
+                return key + ": not a plain real floating array"
+            if np.asarray(value).dtype.itemsize < np.asarray(problem.x).dtype.itemsize:
+                return key + ": a narrower dtype than the problem's"
+            if np.asarray(value).shape != tuple(shapes[key]):
+                return f"{{key}}: shape {{np.asarray(value).shape}}, want {{tuple(shapes[key])}}"
+    return None
+
+
+def arrays(problem):
+    """Every input array by name."""
+    for name, array in problem.params.items():
+        yield name, array
+    for holder, names in ((problem, ("x", "h0", "c0", "lengths")), (problem.loss, ("g", "g_h_final", "g_c_final", "target"))):
+        for name in names:
+            if getattr(holder, name) is not None:
+                yield name, getattr(holder, name)
+
+
+def main():
+    gradients = adapter(sys.argv[1] if len(sys.argv) > 1 else {place!r})
+    for attempt in (1, 2, 3):  # a target that keeps state may answer rightly once
+        answers = []
+        for problem, shapes in zip(PROBLEMS, SHAPES):
+            before = {{name: array.tobytes() for name, array in arrays(problem)}}
+            answer = gradients(problem)
+            fault = broken(problem, before, answer, shapes)
+            if fault:
+                print("call", attempt, "-", fault)
+                return 1
+            answers.append(answer)
+        got = sum(c * float(np.asarray(answers[i][key])[tuple(entry)]) for c, i, key, entry in TERMS)
+        error = abs(got - WANT)
+        print("call", attempt, "- got", got, "want", WANT, "error", error, "allowed", ALLOWED)
+        if TERMS and not error <= ALLOWED:
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''
+
+
+def script(target: Target, finding: Finding, outcome: Outcome) -> str:
+    """The text of the standalone script of a failure."""
+    worst: Comparison | None = outcome.worst
+    case: Case = outcome.case
+    problems: list[Problem] = []
+    terms = []
+    for term in worst.terms if worst else ():
+        if not any(term.problem is known for known in problems):
+            problems.append(term.problem)
+        index = next(i for i, known in enumerate(problems) if known is term.problem)
+        terms.append((term.coefficient, index, term.key, list(term.where)))
+    problems = problems or [case.problem]
+    want = 0.0 if worst is None or worst.note else worst.want
+    from bptt.problem import gradient_shapes
+
+    return _HEAD.format(
+        target=_comment(target.name),
+        message=_comment(finding.message.splitlines()[0] if finding.message else ""),
+        name="this_file.py",
+        problems="\n".join(f"    {problem_source(p)}," for p in problems),
+        shapes=json.dumps([{k: list(v) for k, v in gradient_shapes(p).items()} for p in problems]),
+        terms=repr(terms),
+        want=f"float.fromhex({float(want).hex()!r})",
+        allowed=f"float.fromhex({float(worst.allowed if worst else 0.0).hex()!r})",
+        place=_place(target),
+    )
+
+
+def _comment(text: str) -> str:
+    """Text that can stand inside a docstring."""
+    return text.encode("unicode_escape").decode("ascii").replace('"""', "'''")
+
+
+def _place(target: Target) -> str:
+    if target.kind == "built-in":
+        from implementations.registry import BUILT_IN
+
+        return BUILT_IN[target.name].module
+    if target.kind == "path":
+        head, _, function = target.name.rpartition(":")
+        file, suffix = (head, ":" + function) if head.endswith(".py") else (target.name, "")
+        return str(Path(file).resolve()) + suffix
+    return target.name

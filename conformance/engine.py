@@ -1,0 +1,217 @@
+"""One finding: a property's cases, drawn by Hypothesis and judged, and the smallest counterexample if there is one.
+
+Deterministic: the seed derives from (seed, property, cell, dtype); a case is judged once and its outcome remembered;
+shrinking is bounded by the number of cases judged, never by time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import Flaky, Unsatisfiable
+
+from conformance.bench import TargetBench, digest
+from conformance.errors import ContractBroken, Declined, TargetCrash
+from conformance.targets import describe
+from oracle.errors import PrecisionExhausted
+from properties.base import Case, Comparison, Judgement, Property
+
+LEAST_CONCLUSIVE = 20
+LEAST_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much is judged: examples a property, cell and dtype, and cases that shrinking may judge."""
+
+    name: str
+    examples: int
+    shrinks: int
+
+
+PROFILES = {p.name: p for p in (Profile("smoke", 20, 300), Profile("standard", 100, 600), Profile("thorough", 1000, 2000))}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case. `verdict` is pass, fail, crash, declined or inconclusive."""
+
+    case: Case
+    verdict: str
+    judgement: Judgement | None = None
+    message: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict in ("fail", "crash")
+
+    @property
+    def worst(self) -> Comparison | None:
+        return self.judgement.worst if self.judgement else None
+
+
+@dataclass
+class Finding:
+    """The verdict on one property, cell and dtype, with what was seen on the way."""
+
+    property: Property
+    cell: str
+    dtype: str
+    verdict: str = "pass"
+    message: str = ""
+    examples: int = 0
+    conclusive: int = 0
+    declined: int = 0
+    seconds: float = 0.0
+    worst: Outcome | None = None
+    smallest: Outcome | None = None
+    bench: TargetBench | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class Counterexample(Exception):
+    """Raised inside Hypothesis, to make it shrink."""
+
+
+def derive_seed(seed: int, property_id: str, cell: str, dtype: str) -> int:
+    """The seed of one finding.
+
+    >>> derive_seed(0, "oracle-agreement", "elman", "float64") != derive_seed(1, "oracle-agreement", "elman", "float64")
+    True
+    """
+    text = f"{seed}|{property_id}|{cell}|{dtype}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def judge(prop: Property, case: Case, bench: TargetBench) -> Outcome:
+    """Check one case and say what became of it."""
+    try:
+        judgement = prop.check(case, bench)
+    except Declined as error:
+        return Outcome(case, "declined", message=str(error))
+    except ContractBroken as error:
+        return Outcome(case, "fail", message=str(error))
+    except TargetCrash as error:
+        return Outcome(case, "crash", message=str(error))
+    except PrecisionExhausted as error:
+        return Outcome(case, "inconclusive", message=str(error))
+    if judgement.failed:
+        return Outcome(case, "fail", judgement)
+    if not judgement.comparisons:
+        return Outcome(case, "declined", message="the target claims none of the keys that the property compares")
+    return Outcome(case, "pass" if judgement.conclusive else "inconclusive", judgement)
+
+
+class Search:
+    """The cases of one finding, judged one by one; `run` is all there is to call."""
+
+    def __init__(self, prop: Property, bench: TargetBench, cell: str, dtype: str, profile: Profile, seed: int) -> None:
+        self.prop, self.bench, self.profile = prop, bench, profile
+        self.finding = Finding(prop, cell, dtype, bench=bench)
+        self.seed = derive_seed(seed, prop.id, cell, dtype)
+        self.outcomes: dict[str, Outcome] = {}
+        self.shrinks = 0
+
+    def run(self) -> Finding:
+        """Judge the fixed cases, then drawn ones until enough were conclusive or one failed and was shrunk."""
+        start = time.perf_counter()
+        finding = self.finding
+        reason = self.prop.unsupported(self.bench.support, finding.cell)
+        if reason is not None:
+            finding.verdict, finding.message = "unsupported", reason
+            return finding
+        try:
+            self._judge_all()
+        except Exception as error:  # a fault of ours must not end the run, nor pass for a verdict
+            finding.verdict, finding.message = "error", f"the suite itself failed: {describe(error)}"
+        finding.seconds = time.perf_counter() - start
+        return finding
+
+    def _judge_all(self) -> None:
+        finding = self.finding
+        for case in self.prop.fixed(self.bench.support, finding.cell, finding.dtype):
+            self._count(self._outcome(case))
+        drawn = self.prop.cases(self.bench.support, finding.cell, finding.dtype)
+
+        @hypothesis.seed(self.seed)
+        @settings(
+            max_examples=self.profile.examples,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+            print_blob=False,
+        )
+        @hypothesis.given(drawn)
+        def search(case: Case) -> None:
+            known = self._name(case) in self.outcomes
+            if finding.smallest is not None and not known:
+                if self.shrinks >= self.profile.shrinks:
+                    return
+                self.shrinks += 1
+            if finding.smallest is None and known:
+                hypothesis.reject()  # a case counts once
+            outcome = self._outcome(case)
+            if finding.smallest is None:
+                self._count(outcome)
+            if outcome.failed:
+                finding.smallest = outcome
+                raise Counterexample
+            if outcome.verdict in ("declined", "inconclusive"):
+                hypothesis.reject()
+
+        fixed_failure = finding.smallest
+        finding.smallest = None
+        try:
+            search()
+        except (Counterexample, Flaky):
+            pass
+        except Unsatisfiable:
+            pass
+        if finding.smallest is None:
+            finding.smallest = fixed_failure
+        self._conclude()
+
+    def _name(self, case: Case) -> str:
+        return digest(case.problem) + repr(sorted(case.parameters.items()))
+
+    def _outcome(self, case: Case) -> Outcome:
+        name = self._name(case)
+        if name not in self.outcomes:
+            outcome = judge(self.prop, case, self.bench)
+            self.outcomes[name] = outcome
+            worst, best = outcome.worst, self.finding.worst.worst if self.finding.worst else None
+            if worst is not None and (best is None or (not worst.holds, worst.ratio) > (not best.holds, best.ratio)):
+                self.finding.worst = outcome
+        return self.outcomes[name]
+
+    def _count(self, outcome: Outcome) -> None:
+        finding = self.finding
+        if outcome.verdict == "declined":
+            finding.declined += 1
+            return
+        finding.examples += 1
+        finding.conclusive += outcome.verdict == "pass" or (
+            outcome.judgement is not None and outcome.judgement.conclusive
+        )
+        if outcome.failed and finding.smallest is None:
+            finding.smallest = outcome
+
+    def _conclude(self) -> None:
+        finding = self.finding
+        if finding.smallest is not None:
+            finding.verdict = finding.smallest.verdict
+        elif finding.examples == 0:
+            finding.verdict = "unsupported"
+            finding.message = "; ".join(sorted(self.bench.executed.declined)) or "no problem was answered"
+        elif finding.conclusive < LEAST_CONCLUSIVE or finding.conclusive < LEAST_SHARE * finding.examples:
+            finding.verdict = "inconclusive"
+            finding.message = (
+                f"{finding.conclusive} of {finding.examples} examples were conclusive, "
+                f"want at least {LEAST_CONCLUSIVE} and {LEAST_SHARE:.0%}"
+            )

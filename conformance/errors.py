@@ -1,0 +1,23 @@
+"""What can go wrong in a run, by whose fault it is; each becomes a verdict or an exit status, never a traceback."""
+
+from __future__ import annotations
+
+
+class UsageError(Exception):
+    """Bad usage or bad input: one line that says what was wrong and what would be right. Exit status 2."""
+
+
+class TargetUnavailable(Exception):
+    """A known target that cannot run here, with the reason. Exit status 3."""
+
+
+class Declined(Exception):
+    """The target raised NotImplementedError: it does not support this configuration, and says why."""
+
+
+class ContractBroken(Exception):
+    """The target's answer is not what an answer must be; the message is in the grammar of all failures."""
+
+
+class TargetCrash(Exception):
+    """The target raised, or took its process down."""

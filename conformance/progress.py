@@ -1,0 +1,76 @@
+"""The display of a run: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from conformance.engine import Finding
+from conformance.render import visible
+
+
+class PlainProgress:
+    """One line a finding, for logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.done = self.total = 0
+
+    def begin(self, target: str, findings: int) -> None:
+        self.done, self.total = 0, findings
+        self._line(f"{visible(target)}: {findings} findings to make")
+
+    def finding(self, target: str, finding: Finding) -> None:
+        self.done += 1
+        what = f"{finding.property.id} · {finding.cell} · {finding.dtype}"
+        counts = f"{finding.examples} examples, {finding.conclusive} conclusive, {finding.seconds:.1f} s"
+        if finding.verdict == "unsupported":
+            counts = visible(finding.message)[:100]
+        self._line(f"[{self.done}/{self.total}] {finding.verdict:12} {what}: {counts}")
+
+    def end(self, target: str, verdict: str) -> None:
+        self._line(f"{visible(target)}: {verdict}")
+
+    def _line(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+
+class LiveProgress:
+    """A bar a target."""
+
+    def __init__(self, stream: TextIO) -> None:
+        console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")))
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[at]}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self.task: TaskID | None = None
+
+    def begin(self, target: str, findings: int) -> None:
+        self.task = self.bars.add_task(visible(target)[:24], total=findings, at="")
+        self.bars.start()
+
+    def finding(self, target: str, finding: Finding) -> None:
+        assert self.task is not None
+        self.bars.update(self.task, advance=1, at=f"{finding.property.id} {finding.cell} {finding.dtype}"[:34])
+
+    def end(self, target: str, verdict: str) -> None:
+        assert self.task is not None
+        self.bars.update(self.task, at=verdict)
+        self.bars.stop()
+
+
+def progress_for(stream: TextIO = sys.stderr) -> PlainProgress | LiveProgress:
+    """The display that suits a stream."""
+    live = stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+    return LiveProgress(stream) if live else PlainProgress(stream)

@@ -1,0 +1,162 @@
+"""Reports: results.json read as hostile input, and every other form rendered from it.
+
+`load` trusts nothing: not the size of the file, its encoding, its nesting, its numbers, nor its shape.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import secrets
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import jsonschema  # type: ignore[import-untyped, unused-ignore]
+from jsonschema.exceptions import best_match  # type: ignore[import-untyped, unused-ignore]
+
+from conformance.render.badge import to_badge
+from conformance.render.html import to_html
+from conformance.render.junit import to_junit
+from conformance.render.markdown import to_markdown
+from conformance.render.terminal import print_summary, shorten, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FORMS", "MAX_BYTES", "SCHEMA", "ReportError", "load", "print_summary", "render", "validate"]
+
+MAX_BYTES = 64 * 2**20
+"""The largest results.json that is read."""
+SCHEMA = Path(__file__).parent.parent / "results.schema.json"
+"""The published schema of results.json."""
+FORMS = {"report.html": to_html, "report.md": to_markdown, "junit.xml": to_junit, "badge.svg": to_badge}
+"""Every form of the report: the name of its file, and what renders it."""
+
+_VERSION = 1
+_MAX_DIGITS = 300
+
+
+class ReportError(ValueError):
+    """A results.json that cannot be rendered, or a report that cannot be written: the message says which and why."""
+
+
+def render(report_dir: Path) -> list[Path]:
+    """Read results.json and write every form of the report; either all are written or the old ones stay.
+
+    Raises: ReportError, naming the file and what is wrong with it.
+    """
+    results = load(report_dir)
+    texts = {report_dir / name: form(results) for name, form in FORMS.items()}
+    _write(texts)
+    return list(texts)
+
+
+def load(report_dir: Path) -> dict[str, Any]:
+    """Read results.json from a report directory and check it against the schema.
+
+    Raises: ReportError, naming the file, the place within, what was found and what was expected.
+    """
+    path = report_dir / "results.json"
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ReportError(f"{visible(str(path))}: {error.strerror or error}") from None
+    if len(data) > MAX_BYTES:
+        raise ReportError(f"{visible(str(path))}: larger than {MAX_BYTES} bytes, the most that is read")
+    try:
+        results = _parse(data)
+        validate(results)
+    except ReportError as error:
+        raise ReportError(f"{visible(str(path))}: {error}") from None
+    assert isinstance(results, dict)
+    return results
+
+
+def validate(results: object) -> None:
+    """Check results against the schema.
+
+    Raises: ReportError, naming the first place that is wrong, what was found and what was expected.
+    """
+    version = results.get("schema_version", _VERSION) if isinstance(results, dict) else _VERSION
+    if version != _VERSION:
+        raise ReportError(f"schema_version: got {_short(version)}, expected {_VERSION}: render it with its own version")
+    first = next(_validator().iter_errors(results), None)
+    if first is not None:
+        error = best_match(iter([first]))
+        place = error.json_path.removeprefix("$").removeprefix(".")
+        raise ReportError(": ".join(part for part in (_short(place), _short(error.message)) if part))
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def _short(value: object) -> str:
+    return visible(shorten(value if isinstance(value, str) else repr(value), 240))
+
+
+def _parse(data: bytes) -> object:
+    """Parse strict JSON: UTF-8, no name twice, no NaN or Infinity, no number beyond a double."""
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
+    except UnicodeDecodeError as error:
+        raise ReportError(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ReportError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ReportError("not a report: nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ReportError(f"the name {_short(twice)!r} stands twice in one object")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise ReportError(f"{name} is no JSON: infinities and NaN are the strings inf, -inf and nan")
+
+
+def _float(literal: str) -> float:
+    number = float(literal)
+    if not math.isfinite(number):
+        raise ReportError(f"the number {_short(literal)} is beyond a double")
+    return number
+
+
+def _int(literal: str) -> int:
+    if len(literal) > _MAX_DIGITS:
+        raise ReportError(f"the number {_short(literal)} is beyond a double")
+    return int(literal)
+
+
+def _write(texts: Mapping[Path, str]) -> None:
+    """Write all texts beside their places, then move them there: nothing is replaced before all are whole."""
+    written: dict[Path, Path] = {}
+    try:
+        for path, text in texts.items():
+            if path.is_dir():
+                raise ReportError(f"{visible(str(path))}: a folder stands where the report goes; move it away")
+            beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+            written[path] = beside
+            with beside.open("xb") as file:
+                file.write(text.encode("utf-8"))
+        for path, beside in written.items():
+            beside.replace(path)
+    except OSError as error:
+        raise ReportError(f"{visible(str(error.filename or ''))}: {error.strerror or error}") from error
+    finally:
+        for beside in written.values():
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,234 @@
+"""report.html: one self-contained page without a script, from the template beside this file.
+
+This module turns results into what the template prints: matrices, anchors, small tables and the chart. Every
+string passes `visible` and then Jinja's escaping on its way out; nothing here is marked as safe.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from conformance.render.badge import chart
+from conformance.render.terminal import FAILURES, SEVERITY, duration, entry, percent, ratio, shorten, tally, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jinja2 import Template
+
+GLYPHS = {"pass": "✓", "fail": "✗", "crash": "C", "timeout": "T", "error": "E", "inconclusive": "?", "unsupported": "–"}
+"""One sign a verdict, so that none is told by its colour alone."""
+
+_LISTS = ("cells", "activations", "readouts", "losses", "reductions", "truncations", "dtypes", "keys")
+_OPEN_FAILURES = 8
+_ROWS, _COLUMNS = 12, 8
+_LINK = re.compile(r"cases/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def to_html(results: Mapping[str, Any]) -> str:
+    """Render the page."""
+    targets = [_target(index, target, results["properties"]) for index, target in enumerate(results["targets"])]
+    verdicts = Counter(target["verdict"] for target in targets)
+    return _template().render(
+        results=results,
+        command=shlex.join(results["command"]),
+        targets=targets,
+        verdicts=[(verdict, verdicts[verdict]) for verdict in _TARGET_CLASSES if verdicts[verdict]],
+        seen=tally(finding for target in targets for finding in target["findings"]),
+        comparison=_comparison(results["properties"], targets) if len(targets) > 1 else [],
+    )
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.filters.update(
+        count=_count,
+        decimal=_decimal,
+        duration=duration,
+        href=_href,
+        lines=_Lines,
+        percent=percent,
+        ratio=ratio,
+        shorten=shorten,
+    )
+    environment.globals.update(glyphs=GLYPHS, classes=_TARGET_CLASSES, entry=entry, tally=tally, lists=_LISTS)
+    return environment.get_template("report.html.j2")
+
+
+_TARGET_CLASSES = {"certified": ("pass", "✓"), "not conformant": ("fail", "✗"), "no verdict": ("unsure", "○")}
+
+
+class _Lines(str):
+    """A text whose line ends are kept."""
+
+    __slots__ = ()
+
+
+def _finalize(value: object) -> object:
+    """Make what does not print visible, in every string that the template prints."""
+    if isinstance(value, _Lines):
+        return visible(str(value), lines=True)
+    return visible(value) if type(value) is str else value
+
+
+def _count(number: float) -> str:
+    return f"{int(number):,}"
+
+
+def _href(path: str) -> str | None:
+    """Make a link for a file among the cases of the report, and for nothing else."""
+    return path if _LINK.fullmatch(path) else None
+
+
+def _decimal(text: str) -> str:
+    """Give the decimal reading of a hexadecimal float, or nothing."""
+    if "0x" not in text or len(text) > 40:
+        return ""
+    try:
+        return f"{float.fromhex(text):.6g}"
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _target(index: int, target: Mapping[str, Any], statements: Mapping[str, str]) -> dict[str, Any]:
+    """Gather what the template prints of one target: its findings with anchors, the matrix, the failures, the chart."""
+    anchor = f"t{index + 1}"
+    findings = [
+        {
+            **finding,
+            "anchor": f"{anchor}-f{number + 1}",
+            "failed": finding["verdict"] in (*FAILURES, "error"),
+            "glyph": GLYPHS[finding["verdict"]],
+            "statement": statements.get(finding["property"], ""),
+            "arrays": _arrays(finding["counterexample"]),
+        }
+        for number, finding in enumerate(target["findings"])
+    ]
+    failures = [finding for finding in findings if finding["failed"]]
+    by_property = _group(findings, "property", list(statements))
+    return {
+        **target,
+        "anchor": anchor,
+        "matrix": _matrix(findings),
+        "properties": [
+            {
+                "id": name,
+                "anchor": f"{anchor}-p{number + 1}",
+                "statement": statements.get(name, ""),
+                "findings": rows,
+                "tally": tally(rows),
+            }
+            for number, (name, rows) in enumerate(by_property.items())
+        ],
+        "tally": tally(findings),
+        "failures": failures,
+        "open": len(failures) <= _OPEN_FAILURES,
+        "chart": chart(findings),
+    }
+
+
+def _group(findings: Sequence[dict[str, Any]], key: str, order: Sequence[str] = ()) -> dict[str, list[dict[str, Any]]]:
+    """Group the findings by the value under a key: first in the given order, then as they come."""
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in order}
+    for finding in findings:
+        groups.setdefault(finding[key], []).append(finding)
+    return {name: group for name, group in groups.items() if group}
+
+
+def _matrix(findings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Lay out the columns, grouped by cell, and where a (property, cell, dtype) is found."""
+    cells = {cell: list(_group(group, "dtype")) for cell, group in _group(findings, "cell").items()}
+    places: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for finding in findings:
+        places.setdefault((finding["property"], finding["cell"], finding["dtype"]), []).append(finding)
+    columns = [(cell, dtype) for cell, dtypes in cells.items() for dtype in dtypes]
+    return {"cells": cells, "columns": columns, "places": places, "wide": len(columns) > 8}
+
+
+def _comparison(statements: Mapping[str, str], targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a property: for each target the gravest verdict and how many of its findings passed."""
+    by_target = [{found["id"]: found for found in target["properties"]} for target in targets]
+    names = dict.fromkeys([*statements, *(name for found in by_target for name in found)])
+    rows = []
+    for name in names:
+        cells = [_compared(found.get(name)) for found in by_target]
+        if any(cells):
+            rows.append({"id": name, "statement": statements.get(name, ""), "cells": cells})
+    return rows
+
+
+def _compared(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    gravest = next(verdict for verdict in SEVERITY if verdict in found["tally"])
+    executed = sum(found["tally"].values()) - found["tally"].get("unsupported", 0)
+    return {
+        "verdict": gravest,
+        "glyph": GLYPHS[gravest],
+        "passed": found["tally"].get("pass", 0),
+        "executed": executed,
+        "anchor": found["anchor"],
+    }
+
+
+def _arrays(counterexample: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Lay out the arrays of a shrunk problem as small tables: rows are all axes but the last."""
+    if not counterexample:
+        return []
+    return [_array(name, value) for name, value in counterexample["problem"]["arrays"].items()]
+
+
+def _array(name: str, value: object) -> dict[str, Any]:
+    rows, shape = list(_rows(value, ())), _shape(value)
+    numbers = {_number(number) for _, row in rows for number in row}
+    width = max((len(row) for _, row in rows), default=0)
+    size = sum(len(row) for _, row in rows)
+    return {
+        "name": name.removeprefix("params."),
+        "shape": "×".join(map(str, shape)) or "scalar",
+        "uniform": numbers.pop() if len(numbers) == 1 and size > 4 else None,
+        "single": size == 1,
+        "axes": len(shape),
+        "columns": range(min(width, _COLUMNS)),
+        "rows": [
+            (",".join(map(str, where)), [_number(number) for number in row[:_COLUMNS]], len(row) > _COLUMNS)
+            for where, row in rows[:_ROWS]
+        ],
+        "wider": width > _COLUMNS,
+        "longer": max(len(rows) - _ROWS, 0),
+    }
+
+
+def _rows(value: object, where: tuple[int, ...]) -> list[tuple[tuple[int, ...], list[object]]]:
+    """Every innermost list with the index that leads to it; a scalar is a list of one."""
+    if not isinstance(value, list):
+        return [(where, [value])]
+    if value and isinstance(value[0], list):
+        return [row for i, item in enumerate(value) for row in _rows(item, (*where, i))]
+    return [(where, value)]
+
+
+def _shape(value: object) -> list[int]:
+    return [len(value), *(_shape(value[0]) if value else [])] if isinstance(value, list) else []
+
+
+def _number(value: object) -> str:
+    """Write a number as short as it can be read back: 1, 0.5, -0, 1e-310, inf."""
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0").replace("e+", "e")
+    return str(value)

@@ -1,0 +1,204 @@
+r"""The summary on a terminal, and the rules of plain text that every form of the report shares.
+
+Names, messages and notes come from whoever wrote the target: nothing of them reaches a terminal, a page or a
+comment but printable characters. What does not print is shown as an escape (`\x1b`, `\u202e`).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import TextIO
+
+FAILURES = ("fail", "crash", "timeout")
+"""The verdicts of a finding that are the target's fault."""
+SEVERITY = ("fail", "crash", "timeout", "error", "inconclusive", "pass", "unsupported")
+"""The verdicts of a finding, the gravest first."""
+
+_COLOURS = {"certified": "green", "not conformant": "red", "no verdict": "yellow"}
+_ASCII = str.maketrans({"÷": "/", "·": "-", "─": "-", "…": "~", "–": "-"})
+_SHOWN = 10
+_MESSAGE_LINES = 12
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Show every character that does not print as an escape; `lines` keeps line ends and widens tabs."""
+    if text.isprintable():
+        return text
+    if lines:
+        text = text.replace("\r\n", "\n").expandtabs(4)
+    return "".join(c if c.isprintable() or (lines and c == "\n") else _escape(ord(c)) for c in text)
+
+
+def _escape(code: int) -> str:
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut the middle out of a text that is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return text[: limit - 1 - tail] + "…" + text[len(text) - tail :]
+
+
+def clip(text: str, lines: int, width: int) -> str:
+    """Keep the first lines of a text, each no longer than `width` characters, and say how many are left out."""
+    rows = [shorten(row, width) for row in text.rstrip().split("\n")]
+    more = len(rows) - lines
+    return "\n".join([*rows[:lines], f"… {more} more lines"] if more > 1 else rows)
+
+
+def ratio(value: float | str | None) -> str:
+    """Write error ÷ budget with two digits; what is not 1 is never written as 1."""
+    if value is None:
+        return "–"
+    number = float(value)
+    if not math.isfinite(number):
+        return str(number)
+    near_one = number != 1 and 0.9 < number < 1.1
+    text = f"{number:.4g}" if near_one else f"{number:.2g}"
+    if near_one and float(text) == 1:
+        return "<1" if number < 1 else ">1"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage, rounded down: only all is 100 %."""
+    return "–" if share is None else f"{math.floor(share * 1000) / 10:g} %"
+
+
+def duration(seconds: float | str) -> str:
+    """Write seconds as a person would: 12.3 s, 2 min 5 s."""
+    number = float(seconds)
+    if not math.isfinite(number) or number >= 1e9:
+        return f"{number:.2g} s"
+    if number < 100:
+        return f"{number:.1f} s"
+    minutes, rest = divmod(round(number), 60)
+    return f"{minutes} min {rest} s"
+
+
+def entry(array: str, where: Sequence[int]) -> str:
+    """Name an entry as a message does: dW_hh[3,0]."""
+    return f"{array}[{','.join(str(int(i)) for i in where)}]" if where else array
+
+
+def tally(findings: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Count the findings by verdict, the gravest first."""
+    counts = Counter(finding["verdict"] for finding in findings)
+    return {verdict: counts[verdict] for verdict in SEVERITY if counts[verdict]}
+
+
+def to_text(results: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:
+    """Render the summary: one row a target, then what failed and how to see it again."""
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=max(width, 60),
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
+        _environ={},
+    )
+    console.print(_table(results["targets"]))
+    for target in results["targets"]:
+        _print_target(console, target)
+    facts = (
+        f"bpttcheck {results['suite_version']}",
+        results["profile"],
+        f"seed {results['seed']}",
+        duration(results["seconds"]),
+    )
+    console.print(Text(visible(shorten(" · ".join(facts), 200)), style="dim"), soft_wrap=True)
+    return "".join(line.rstrip() + "\n" for line in stream.getvalue().rstrip().split("\n"))
+
+
+def _table(targets: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("target", overflow="ellipsis", no_wrap=True, max_width=26)
+    table.add_column("verdict", no_wrap=True)
+    for heading in ("passed", "examples", "conclusive", "error÷budget"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for target in targets:
+        executed = [f for f in target["findings"] if f["verdict"] != "unsupported"]
+        certified = target["certified"]
+        table.add_row(
+            Text(visible(shorten(target["name"], 200))),
+            Text(target["verdict"], style=f"bold {_COLOURS[target['verdict']]}"),
+            f"{tally(executed).get('pass', 0)}/{len(executed)}",
+            f"{int(certified['examples']):,}",
+            percent(certified["conclusive_share"]),
+            ratio(certified["worst_error_over_budget"]),
+        )
+    return table
+
+
+def _print_target(console: Console, target: Mapping[str, Any]) -> None:
+    """Say why there is no verdict, what was not claimed, and what failed."""
+    name = visible(shorten(target["name"], 60))
+    unclaimed = target["certified"]["unclaimed"]
+    if target["reason"]:
+        console.print(Text(f"{name}: {visible(shorten(target['reason'], 400))}"))
+    if unclaimed:
+        console.print(Text(f"{name}: not claimed: {visible(shorten(', '.join(unclaimed), 400))}"))
+    failed = [f for f in target["findings"] if f["verdict"] in (*FAILURES, "error")]
+    for finding in failed[:_SHOWN]:
+        console.print(_heading(name, finding), soft_wrap=True)
+        for line in _body(finding):
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print()
+    if len(failed) > _SHOWN:
+        console.print(Padding(Text(f"and {len(failed) - _SHOWN} more, in report.html"), (0, 0, 1, 0)))
+    elif not failed and (target["reason"] or unclaimed):
+        console.print()
+
+
+def _heading(name: str, finding: Mapping[str, Any]) -> Text:
+    where = " · ".join(visible(shorten(finding[key], 60)) for key in ("property", "cell", "dtype"))
+    colour = "yellow" if finding["verdict"] == "error" else "red"
+    return Text.assemble((finding["verdict"], f"bold {colour}"), f"  {name} · {where}")
+
+
+def _body(finding: Mapping[str, Any]) -> list[str]:
+    """List the message, the diagnosis, and the command to replay it where the message does not hold it already."""
+    lines = clip(visible(finding["message"], lines=True), _MESSAGE_LINES, 400).split("\n")
+    counterexample = finding["counterexample"]
+    if counterexample:
+        if counterexample["diagnosis"]:
+            lines.append(f"diagnosis: {visible(shorten(counterexample['diagnosis'], 400))}")
+        if counterexample["replay"] not in finding["message"]:
+            lines.append(f"replay: {visible(shorten(counterexample['replay'], 400))}")
+    return lines
+
+
+def print_summary(results: Mapping[str, Any], stream: TextIO) -> None:
+    """Print the summary: in colour on a terminal unless NO_COLOR is set, else plain text for 80 columns."""
+    terminal = stream.isatty()
+    colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width = shutil.get_terminal_size((80, 24)).columns if terminal else 80
+    text = to_text(results, width=width, colour=colour)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    stream.write(text)

@@ -1,0 +1,72 @@
+/* bptt_c.h: what every C source of the kernel shares: sizes, options, statuses, truncation, and the call by number.
+
+   Row vectors and the letters T, B, D, H, K as everywhere in the suite; arrays are dense and row-major. Nothing here
+   allocates, keeps state between calls or reads the floating-point environment. Functions that depend on the
+   precision end in _f64 or _f32; both come from the one text that kernel.h gathers. */
+#ifndef BPTT_C_H
+#define BPTT_C_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum bptt_status {
+    BPTT_OK = 0,
+    BPTT_BAD_LENGTHS = 1, /* a length outside 0..T */
+    BPTT_BAD_OPTION = 2,  /* an activation or truncation that the cell does not have, k < 1, or k2 < k1 */
+    BPTT_BAD_FUNCTION = 3 /* not one of enum bptt_function */
+};
+
+enum bptt_activation { BPTT_TANH, BPTT_SIGMOID, BPTT_RELU, BPTT_IDENTITY };
+
+/* window and chunk take k1; periodic takes k1 and k2; cec is lstm_1997's */
+enum bptt_truncation { BPTT_FULL, BPTT_WINDOW, BPTT_CHUNK, BPTT_PERIODIC, BPTT_CEC };
+
+/* bits of a mark: what enters the backward pass at one step of one row */
+enum bptt_mark { BPTT_CARRY = 1, BPTT_INJECT = 2 };
+
+typedef struct {
+    size_t T, B, D, H, K;
+    int activation; /* enum bptt_activation; read by elman alone */
+    int truncation; /* enum bptt_truncation; read by the backward functions */
+    int64_t k1, k2;
+} bptt_setting;
+
+enum bptt_function {
+    BPTT_READOUT_FORWARD,
+    BPTT_READOUT_BACKWARD,
+    BPTT_ELMAN_FORWARD,
+    BPTT_ELMAN_BACKWARD,
+    BPTT_LSTM_FORWARD,
+    BPTT_LSTM_BACKWARD,
+    BPTT_LSTM_PEEPHOLE_FORWARD,
+    BPTT_LSTM_PEEPHOLE_BACKWARD,
+    BPTT_LSTM_1997_FORWARD,
+    BPTT_LSTM_1997_BACKWARD,
+    BPTT_GRU_RESET_AFTER_FORWARD,
+    BPTT_GRU_RESET_AFTER_BACKWARD,
+    BPTT_GRU_RESET_BEFORE_FORWARD,
+    BPTT_GRU_RESET_BEFORE_BACKWARD,
+    BPTT_FUNCTIONS
+};
+
+/* Runs one function. arrays are those of signatures.h in that order, aligned, sized as it says, and disjoint. */
+int bptt_call_f64(int function, void *const *arrays, const bptt_setting *setting);
+int bptt_call_f32(int function, void *const *arrays, const bptt_setting *setting);
+
+/* BPTT_OK if every length lies in 0..T */
+int bptt_check_lengths(const int64_t *lengths, /* (B,) */
+                       const bptt_setting *setting);
+
+/* BPTT_OK if the truncation is one that the caller offers (cec only where has_cec) and its k are in order */
+int bptt_check_truncation(const bptt_setting *setting, int has_cec);
+
+/* Marks the steps of the next backward sweep; sweep.c says how. Returns how many losses enter: 0 after the last. */
+size_t bptt_next_sweep(unsigned char *marks,   /* out (T,B): bits of enum bptt_mark */
+                       unsigned char *done,    /* in and out (T,B): losses that have entered; zeros at first */
+                       const int64_t *lengths, /* (B,) */
+                       const bptt_setting *setting);
+
+/* whether any row of a step takes part: marks is that step's (B,) */
+int bptt_step_is_live(const unsigned char *marks, size_t B);
+
+#endif

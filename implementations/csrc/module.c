@@ -1,0 +1,248 @@
+/* module.c: the Python module implementations._bptt_c over the kernel. Limited API of CPython 3.11, no NumPy headers.
+
+       call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2))
+       outputs(function) -> ((name, shape), ...), a shape as in signatures.h
+
+   arrays is a dict; entries that the function does not name are ignored. Everything the kernel relies on is checked
+   before it runs: presence, contiguity, format, alignment, length, writability, no overlap with an output. Work
+   memory lives for the length of a call. The GIL is released while the kernel computes. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <string.h>
+
+#include "signatures.h"
+
+typedef struct {
+    Py_buffer views[BPTT_MAX_ARRAYS]; /* of the arrays that Python lends; obj is NULL for work memory */
+    void *pointers[BPTT_MAX_ARRAYS];  /* what the kernel gets */
+    const bptt_signature *signature;
+    size_t count;
+    char real; /* 'd' or 'f', 0 until the first real array was seen */
+} bptt_call_frame;
+
+static void release(bptt_call_frame *frame) {
+    for (size_t i = 0; i < frame->count; i++) {
+        if (frame->signature->arrays[i].role == BPTT_WORK) {
+            PyMem_Free(frame->pointers[i]);
+        } else {
+            PyBuffer_Release(&frame->views[i]);
+        }
+    }
+}
+
+/* The format of a buffer in native byte order, or 0 if it is none that the kernel takes. */
+static char format_of(const Py_buffer *view) {
+    const char *format = view->format ? view->format : "B";
+    if (*format == '@' || *format == '=') format++;
+    if (format[0] == '\0' || format[1] != '\0') return 0;
+    if (*format == 'd' && view->itemsize == (Py_ssize_t)sizeof(double)) return 'd';
+    if (*format == 'f' && view->itemsize == (Py_ssize_t)sizeof(float)) return 'f';
+    if ((*format == 'l' || *format == 'q') && view->itemsize == (Py_ssize_t)sizeof(int64_t)) return 'q';
+    return 0;
+}
+
+/* The bytes of an array, or -1 with ValueError if they do not fit. */
+static Py_ssize_t bytes_of(const bptt_signature *signature, const bptt_array *array, const bptt_setting *setting,
+                           size_t itemsize) {
+    const size_t entries = bptt_entries(array, setting);
+    if (entries > (size_t)PY_SSIZE_T_MAX / itemsize) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is too large for this machine", signature->name, array->name);
+        return -1;
+    }
+    return (Py_ssize_t)(entries * itemsize);
+}
+
+/* Checks an open buffer against the signature; 0, or -1 with ValueError. */
+static int check_view(bptt_call_frame *frame, const bptt_array *array, const Py_buffer *view,
+                      const bptt_setting *setting) {
+    const char *function = frame->signature->name;
+    const char format = format_of(view);
+    if (!PyBuffer_IsContiguous(view, 'C')) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is not C-contiguous", function, array->name);
+        return -1;
+    }
+    if (array->role == BPTT_OUT && view->readonly) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is an output but read-only", function, array->name);
+        return -1;
+    }
+    if (array->type == BPTT_INT64 ? format != 'q' : format != 'd' && format != 'f') {
+        PyErr_Format(PyExc_ValueError, "%s: %s has format '%s'; want native %s", function, array->name,
+                     view->format ? view->format : "B", array->type == BPTT_INT64 ? "int64" : "float64 or float32");
+        return -1;
+    }
+    if (array->type == BPTT_REAL && frame->real && format != frame->real) {
+        PyErr_Format(PyExc_ValueError, "%s: %s mixes float64 and float32", function, array->name);
+        return -1;
+    }
+    if (array->type == BPTT_REAL) frame->real = format;
+    const Py_ssize_t want = bytes_of(frame->signature, array, setting, (size_t)view->itemsize);
+    if (want < 0) return -1;
+    if (view->len != want) {
+        PyErr_Format(PyExc_ValueError, "%s: %s holds %zd bytes; want %zd, its shape is %s", function, array->name,
+                     view->len, want, array->shape);
+        return -1;
+    }
+    if ((uintptr_t)view->buf % (uintptr_t)view->itemsize != 0) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is not aligned", function, array->name);
+        return -1;
+    }
+    return 0;
+}
+
+/* Opens a buffer; 0, or -1 with TypeError for an object that has none and ValueError for one that is indirect. */
+static int open_view(bptt_call_frame *frame, const bptt_array *array, Py_buffer *view, PyObject *object) {
+    Py_INCREF(object); /* an exporter written in Python may take it out of the dict */
+    const int failed = PyObject_GetBuffer(object, view, PyBUF_STRIDES | PyBUF_FORMAT);
+    Py_DECREF(object);
+    if (failed && PyErr_ExceptionMatches(PyExc_BufferError)) {
+        PyErr_Format(PyExc_ValueError, "%s: %s has no strided buffer", frame->signature->name, array->name);
+    }
+    return failed;
+}
+
+/* Opens array i of the frame; 0, or -1 with an exception and nothing left open. */
+static int open_array(bptt_call_frame *frame, size_t i, PyObject *arrays, const bptt_setting *setting) {
+    const bptt_array *array = &frame->signature->arrays[i];
+    if (array->role == BPTT_WORK) {
+        const size_t itemsize = array->type == BPTT_BYTE ? 1 : frame->real == 'd' ? sizeof(double) : sizeof(float);
+        const Py_ssize_t bytes = bytes_of(frame->signature, array, setting, itemsize);
+        if (bytes < 0) return -1;
+        frame->pointers[i] = PyMem_Malloc((size_t)bytes);
+        if (frame->pointers[i]) return 0;
+        PyErr_Format(PyExc_MemoryError, "%s: no memory for %s, %zd bytes", frame->signature->name, array->name, bytes);
+        return -1;
+    }
+    PyObject *object = PyDict_GetItemString(arrays, array->name); /* borrowed */
+    if (!object) {
+        PyErr_Format(PyExc_ValueError, "%s: no array %s was given", frame->signature->name, array->name);
+        return -1;
+    }
+    if (open_view(frame, array, &frame->views[i], object) < 0) return -1;
+    if (check_view(frame, array, &frame->views[i], setting) < 0) {
+        PyBuffer_Release(&frame->views[i]);
+        return -1;
+    }
+    frame->pointers[i] = frame->views[i].buf;
+    return 0;
+}
+
+/* No output shares memory with another array; 0, or -1 with ValueError. */
+static int check_overlap(const bptt_call_frame *frame) {
+    const bptt_array *arrays = frame->signature->arrays;
+    for (size_t i = 0; i < frame->count; i++) {
+        if (arrays[i].role != BPTT_OUT) continue;
+        const uintptr_t start = (uintptr_t)frame->views[i].buf, end = start + (uintptr_t)frame->views[i].len;
+        for (size_t j = 0; j < frame->count; j++) {
+            if (j == i || arrays[j].role == BPTT_WORK) continue;
+            const uintptr_t other = (uintptr_t)frame->views[j].buf;
+            if (start < other + (uintptr_t)frame->views[j].len && other < end) {
+                PyErr_Format(PyExc_ValueError, "%s: %s shares memory with %s", frame->signature->name, arrays[i].name,
+                             arrays[j].name);
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+static int find_function(const char *name) {
+    for (int function = 0; function < BPTT_FUNCTIONS; function++) {
+        if (strcmp(bptt_signature_of(function)->name, name) == 0) return function;
+    }
+    PyErr_Format(PyExc_ValueError, "function '%s' is not known", name);
+    return -1;
+}
+
+static PyObject *finish(int status, const char *name) {
+    switch (status) {
+    case BPTT_OK:
+        Py_RETURN_NONE;
+    case BPTT_BAD_LENGTHS:
+        return PyErr_Format(PyExc_ValueError, "%s: a length lies outside 0..T", name);
+    case BPTT_BAD_OPTION:
+        return PyErr_Format(PyExc_ValueError, "%s: want an activation and a truncation of this cell, k1 >= 1, "
+                                              "k2 >= k1", name);
+    default:
+        return PyErr_Format(PyExc_SystemError, "%s: status %d", name, status);
+    }
+}
+
+static PyObject *call(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    PyObject *arrays;
+    Py_ssize_t size[5];
+    int activation, truncation;
+    long long k1, k2;
+    if (!PyArg_ParseTuple(args, "sO!(nnnnn)(iiLL):call", &name, &PyDict_Type, &arrays, &size[0], &size[1], &size[2],
+                          &size[3], &size[4], &activation, &truncation, &k1, &k2)) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return NULL;
+        PyErr_SetString(PyExc_ValueError, "call: a size or an option does not fit its C type");
+        return NULL;
+    }
+    for (int i = 0; i < 5; i++) {
+        if (size[i] >= 1) continue;
+        return PyErr_Format(PyExc_ValueError, "%s: size %c is %zd; want >= 1", name, "TBDHK"[i], size[i]);
+    }
+    const int function = find_function(name);
+    if (function < 0) return NULL;
+    const bptt_setting setting = {.T = (size_t)size[0], .B = (size_t)size[1], .D = (size_t)size[2],
+                                  .H = (size_t)size[3], .K = (size_t)size[4], .activation = activation,
+                                  .truncation = truncation, .k1 = k1, .k2 = k2};
+    bptt_call_frame frame = {.signature = bptt_signature_of(function)};
+    PyObject *result = NULL;
+    for (; frame.signature->arrays[frame.count].name; frame.count++) {
+        if (open_array(&frame, frame.count, arrays, &setting) < 0) goto done;
+    }
+    if (check_overlap(&frame) < 0) goto done;
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = frame.real == 'd' ? bptt_call_f64(function, frame.pointers, &setting)
+                               : bptt_call_f32(function, frame.pointers, &setting);
+    Py_END_ALLOW_THREADS
+    result = finish(status, name);
+done:
+    release(&frame);
+    return result;
+}
+
+static PyObject *outputs(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    if (!PyArg_ParseTuple(args, "s:outputs", &name)) return NULL;
+    const int function = find_function(name);
+    if (function < 0) return NULL;
+    PyObject *list = PyList_New(0);
+    if (!list) return NULL;
+    for (const bptt_array *array = bptt_signature_of(function)->arrays; array->name; array++) {
+        if (array->role != BPTT_OUT) continue;
+        PyObject *pair = Py_BuildValue("(ss)", array->name, array->shape);
+        const int failed = !pair || PyList_Append(list, pair) < 0;
+        Py_XDECREF(pair);
+        if (failed) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    PyObject *tuple = PyList_AsTuple(list);
+    Py_DECREF(list);
+    return tuple;
+}
+
+static PyMethodDef METHODS[] = {
+    {"call", call, METH_VARARGS, "call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2))"},
+    {"outputs", outputs, METH_VARARGS, "outputs(function) -> ((name, shape), ...)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
+
+static struct PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "implementations._bptt_c",
+    .m_doc = "The C kernel of the target c; see implementations.c_kernel.",
+    .m_methods = METHODS,
+    .m_slots = SLOTS,
+};
+
+PyMODINIT_FUNC PyInit__bptt_c(void) { return PyModuleDef_Init(&MODULE); }

@@ -1,0 +1,129 @@
+/* state.h: activations, and what a state carries from step to step. Included by kernel.h, which defines REAL and FN.
+
+   tanh and exp are the C library's (within 4 ulp). The logistic function never overflows its exponential:
+
+       sigma(a) = 1/(1+e) for a >= 0, e/(1+e) for a < 0,   e = exp(-|a|)               (1)
+
+   Derivatives are those of the value: tanh' = (1-h)(1+h), sigma' = h(1-h), relu' = [h > 0], identity' = 1.  (2) */
+
+static REAL FN(sigma)(REAL a) {
+    const REAL e = REAL_EXP(a < 0 ? a : -a);
+    return (a < 0 ? e : (REAL)1) / (1 + e); /* (1) */
+}
+
+static void FN(activate)(REAL *a, /* in: pre-activations, out: activations (N,) */
+                         size_t N, int activation) {
+    switch (activation) {
+    case BPTT_TANH:
+        for (size_t n = 0; n < N; n++) a[n] = REAL_TANH(a[n]);
+        break;
+    case BPTT_SIGMOID:
+        for (size_t n = 0; n < N; n++) a[n] = FN(sigma)(a[n]);
+        break;
+    case BPTT_RELU:
+        for (size_t n = 0; n < N; n++) a[n] = a[n] <= 0 ? 0 : a[n]; /* NaN stays NaN */
+        break;
+    default:
+        break;
+    }
+}
+
+/* delta = dh o phi'(a), where h = phi(a) */
+static void FN(through_activation)(REAL *restrict delta,    /* out (N,) */
+                                   const REAL *restrict dh, /* (N,) */
+                                   const REAL *restrict h,  /* (N,) */
+                                   size_t N, int activation) {
+    switch (activation) { /* (2) */
+    case BPTT_TANH:
+        for (size_t n = 0; n < N; n++) delta[n] = dh[n] * ((1 - h[n]) * (1 + h[n]));
+        break;
+    case BPTT_SIGMOID:
+        for (size_t n = 0; n < N; n++) delta[n] = dh[n] * (h[n] * (1 - h[n]));
+        break;
+    case BPTT_RELU:
+        for (size_t n = 0; n < N; n++) delta[n] = h[n] > 0 ? dh[n] : 0;
+        break;
+    default:
+        memcpy(delta, dh, N * sizeof(REAL));
+        break;
+    }
+}
+
+/* The state at the end of the row's sequence that step t starts from. */
+static const REAL *FN(previous)(const REAL *h0, /* (B,H) */
+                                const REAL *h,  /* (T,B,H) */
+                                size_t t, size_t B, size_t H) {
+    return t == 0 ? h0 : h + (t - 1) * B * H;
+}
+
+/* Rows whose length is t or less keep the state they had. */
+static void FN(hold)(REAL *h_t,              /* in and out (B,H) */
+                     const REAL *h_prev,     /* (B,H) */
+                     const int64_t *lengths, /* (B,) */
+                     size_t t, size_t B, size_t H) {
+    for (size_t b = 0; b < B; b++) {
+        if ((int64_t)t >= lengths[b]) memcpy(h_t + b * H, h_prev + b * H, H * sizeof(REAL));
+    }
+}
+
+/* What every backward pass begins with: lengths and truncation are in order, nothing is summed, no loss has gone. */
+static int FN(start_backward)(REAL *delta,            /* out (T,B,G) */
+                              size_t G,
+                              unsigned char *done,    /* out (T,B) */
+                              const int64_t *lengths, /* (B,) */
+                              const bptt_setting *s, int has_cec) {
+    const int status = bptt_check_lengths(lengths, s);
+    if (status) return status;
+    FN(zero)(delta, s->T * s->B * G);
+    memset(done, 0, s->T * s->B);
+    return bptt_check_truncation(s, has_cec);
+}
+
+/* What every backward pass ends with: the gradients of a = x W + b, G columns wide. */
+static void FN(input_gradients)(REAL *dW,               /* out (D,G) */
+                                REAL *db,               /* out (G,) */
+                                REAL *dx,               /* out (T,B,D) */
+                                REAL *WT,               /* work (G,D) */
+                                const REAL *W,          /* (D,G) */
+                                const REAL *x,          /* (T,B,D) */
+                                const REAL *delta,      /* (T,B,G) */
+                                const int64_t *lengths, /* (B,) */
+                                const bptt_setting *s, size_t G) {
+    const size_t T = s->T, B = s->B, D = s->D;
+    FN(zero)(dW, D * G);
+    FN(zero)(db, G);
+    FN(zero)(dx, T * B * D);
+    FN(transpose)(WT, W, G, D, G);
+    FN(add_product)(dx, D, delta, G, WT, D, T * B, G, D);
+    FN(add_outer)(dW, G, x, D, delta, G, lengths, 0, T, B, D, G);
+    FN(add_sum)(db, delta, G, lengths, T, B, G);
+}
+
+/* dh becomes dL/dh_t: what arrives from step t+1 if the mark says so, plus the loss at t if it says so. The final
+   cotangent belongs to the loss at the row's last step. direct is NULL for a state that no output reads. */
+static void FN(arrive)(REAL *restrict dh,          /* in: the carry, out (B,H) */
+                       const REAL *direct,         /* (T,B,H) or NULL */
+                       const REAL *dh_final,       /* (B,H) */
+                       const unsigned char *marks, /* (T,B) */
+                       const int64_t *lengths,     /* (B,) */
+                       size_t t, size_t B, size_t H) {
+    for (size_t b = 0; b < B; b++) {
+        REAL *row = dh + b * H;
+        const int mark = marks[t * B + b];
+        if (!(mark & BPTT_CARRY)) FN(zero)(row, H);
+        if (!(mark & BPTT_INJECT)) continue;
+        if (direct) FN(axpy)(row, 1, direct + (t * B + b) * H, H);
+        if ((int64_t)t + 1 == lengths[b]) FN(axpy)(row, 1, dh_final + b * H, H);
+    }
+}
+
+/* dL/dh0 before any sweep: a row of length 0 passes its final cotangent through, others start from zero. */
+static void FN(start_initial)(REAL *dh0,              /* out (B,H) */
+                              const REAL *dh_final,   /* (B,H) */
+                              const int64_t *lengths, /* (B,) */
+                              size_t B, size_t H) {
+    FN(zero)(dh0, B * H);
+    for (size_t b = 0; b < B; b++) {
+        if (lengths[b] == 0) memcpy(dh0 + b * H, dh_final + b * H, H * sizeof(REAL));
+    }
+}

@@ -1,0 +1,29 @@
+"""setup.py: the one part of the build that pyproject.toml cannot hold, the optional C kernel of the target `c`.
+
+Without a C compiler the installation succeeds and the target is unavailable.
+"""
+
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup  # type: ignore[import-untyped]
+
+CSRC = Path("implementations/csrc")
+
+# No -ffast-math (it reorders sums and flushes subnormals) and no -march=native (wheels travel).
+FLAGS = ["/std:c11", "/O2"] if sys.platform == "win32" else ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wpedantic"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "implementations._bptt_c",
+            sources=[path.as_posix() for path in sorted(CSRC.glob("*.c"))],
+            depends=[path.as_posix() for path in sorted(CSRC.glob("*.h"))],
+            define_macros=[("Py_LIMITED_API", "0x030b0000")],
+            extra_compile_args=FLAGS,
+            py_limited_api=True,
+            optional=True,
+        ),
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
