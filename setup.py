@@ -4,6 +4,7 @@ Without a C compiler the installation succeeds and the target is unavailable.
 """
 
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup  # type: ignore[import-untyped]
@@ -13,17 +14,20 @@ CSRC = Path("implementations/csrc")
 # No -ffast-math (it reorders sums and flushes subnormals) and no -march=native (wheels travel).
 FLAGS = ["/std:c11", "/O2"] if sys.platform == "win32" else ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wpedantic"]
 
+# One wheel for Python 3.11 and later; free-threaded builds have no limited API and get a wheel of their own.
+LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
 setup(
     ext_modules=[
         Extension(
             "implementations._bptt_c",
             sources=[path.as_posix() for path in sorted(CSRC.glob("*.c"))],
             depends=[path.as_posix() for path in sorted(CSRC.glob("*.h"))],
-            define_macros=[("Py_LIMITED_API", "0x030b0000")],
+            define_macros=[("Py_LIMITED_API", "0x030b0000")] if LIMITED else [],
             extra_compile_args=FLAGS,
-            py_limited_api=True,
+            py_limited_api=LIMITED,
             optional=True,
         ),
     ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
 )

@@ -73,19 +73,29 @@ def load_case(path: Path | str) -> tuple[Problem, dict[str, Any]]:
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}; expected a problem file (.safetensors)") from error
     except SafetensorError as error:
-        raise FileError(f"{path}: truncated or no safetensors file ({error})") from error
+        raise FileError(f"{path}: truncated or no safetensors file ({_printable(error)})") from error
+    except (AttributeError, TypeError) as error:  # safetensors has dtypes that NumPy lacks
+        raise FileError(f"{path}: holds an array of a dtype that no problem has ({_printable(error)})") from error
     try:
         return _problem(header, arrays), header.get("extra", {})
     except (ProblemError, KeyError, TypeError, AttributeError) as error:
-        what = str(error) if isinstance(error, ProblemError) else f"its header has a wrong or missing field ({error})"
+        what = _printable(error)
+        if not isinstance(error, ProblemError):
+            what = f"its header has a wrong or missing field ({what})"
         raise FileError(f"{path}: not a valid problem: {what}") from error
+
+
+def _printable(error: Exception) -> str:
+    """An error's text in one line of bounded length: names from the file stand in it."""
+    text = str(error) if len(str(error)) <= 1000 else f"{str(error)[:1000]} …"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
         header = json.loads(metadata.get("bpttcheck", "null"))
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{path}: its metadata is not JSON ({error})") from error
+        raise FileError(f"{path}: its metadata is not JSON ({_printable(error)})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise FileError(f"{path}: not a problem file: its metadata lacks format {FORMAT!r}")
     if header.get("version") != VERSION:

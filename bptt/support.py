@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -74,7 +74,8 @@ elementary_ulp, subnormals
 
 def _value(key: str, value: Any) -> Any:
     if key in _NAMES or key == "outputs":
-        if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+        listed = isinstance(value, Collection) and not isinstance(value, str | bytes)
+        if not listed or not all(isinstance(name, str) for name in value):
             raise ProblemError(f"SUPPORTS[{key!r}]: got {value!r}, expected a list of names")
         for name in value:
             if key in _NAMES and name not in _NAMES[key]:
@@ -84,12 +85,12 @@ def _value(key: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ProblemError(f"SUPPORTS[{key!r}]: got {value!r}, expected True or False")
     elif key == "max_size":
-        ok = isinstance(value, Mapping) and all(n in SIZE_NAMES and isinstance(v, int) and v >= 1 for n, v in value.items())
+        ok = isinstance(value, Mapping) and all(n in SIZE_NAMES and type(v) is int and v >= 1 for n, v in value.items())
         if not ok:
             raise ProblemError(f"SUPPORTS['max_size']: got {value!r}, expected {{'T': …, 'B': …, …}} with integers from 1")
         return dict(value)
     elif key == "accumulate":
-        if value is not None and value not in DTYPES:
+        if value is not None and value not in tuple(DTYPES):
             raise ProblemError(f"SUPPORTS['accumulate']: got {value!r}, expected one of {', '.join(DTYPES)}")
     elif key == "elementary_ulp":
         if not (isinstance(value, int | float) and not isinstance(value, bool) and 0.5 <= value <= 2.0**20):

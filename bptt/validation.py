@@ -42,7 +42,8 @@ def _names(problem: Problem) -> None:
     _one_of("loss.time_reduction", problem.loss.time_reduction, REDUCTIONS)
     _one_of("loss.batch_reduction", problem.loss.batch_reduction, REDUCTIONS)
     if (problem.loss.time_reduction == "tokens") != (problem.loss.batch_reduction == "tokens"):
-        raise ProblemError("loss.time_reduction, loss.batch_reduction: 'tokens' stands in both or in neither")
+        got = f"got {problem.loss.time_reduction}, {problem.loss.batch_reduction}"
+        raise ProblemError(f"loss.time_reduction, loss.batch_reduction: {got}, expected 'tokens' in both or in neither")
     if problem.truncation.kind not in cell.truncations:
         raise ProblemError(
             f"truncation.kind: got {problem.truncation.kind!r}, expected one of {', '.join(cell.truncations)} for {problem.cell}"
@@ -58,15 +59,21 @@ def expect_shape(name: str, array: Array, expected: tuple[int, ...], sizes: str)
 def _shapes(problem: Problem) -> None:
     from bptt.problem import DTYPES, MAX_ENTRIES
 
-    if not isinstance(problem.x, np.ndarray) or problem.x.ndim != 3:
-        raise ShapeError(f"x: shape {np.shape(problem.x)}, expected three axes (T, B, D)")
+    given = {name: getattr(problem, name) for name in ("x", "h0", "c0", "lengths")}
+    given |= {f"loss.{name}": getattr(problem.loss, name) for name in ("g", "g_h_final", "g_c_final", "target")}
+    given |= problem.params
+    for name, array in given.items():
+        if not isinstance(array, np.ndarray) and (array is not None or name == "x" or name in problem.params):
+            raise ShapeError(f"{name}: got {type(array).__name__}, expected a NumPy array")
+    if problem.x.ndim != 3:
+        raise ShapeError(f"x: shape {problem.x.shape}, expected three axes (T, B, D)")
     recurrent = "W_hh" if problem.cell == "elman" else "W_h"
     needed = list(CELLS[problem.cell].shapes(1, 1)) + (["W_hy", "b_y"] if problem.readout == "linear" else [])
     if sorted(problem.params) != sorted(needed):
         raise ProblemError(f"params: got {', '.join(sorted(problem.params)) or 'none'}, expected {', '.join(needed)}")
     for name, array in problem.params.items():
-        if not isinstance(array, np.ndarray) or (array.ndim != 2 and name in (recurrent, "W_hy")):
-            raise ShapeError(f"{name}: shape {np.shape(array)}, expected a matrix")
+        if array.ndim != 2 and name in (recurrent, "W_hy"):
+            raise ShapeError(f"{name}: shape {array.shape}, expected a matrix")
     T, B, D, H, K = problem.T, problem.B, problem.D, problem.H, problem.K
     sizes = f"T={T} B={B} D={D} H={H} K={K}"
     if min(T, B, D, H, K) < 1:
@@ -78,8 +85,8 @@ def _shapes(problem: Problem) -> None:
     states = problem.spec.states
     if problem.c0 is not None and "c" not in states:
         raise ProblemError(f"c0: expected None, {problem.cell} has no cell state")
-    given = [getattr(problem, f"{state}0") is not None for state in states]
-    if any(given) and not all(given):
+    present = [getattr(problem, f"{state}0") is not None for state in states]
+    if any(present) and not all(present):
         raise ProblemError("h0, c0: one is None and the other is not; expected both or neither")
     for state in states:
         initial = getattr(problem, f"{state}0")
@@ -99,8 +106,11 @@ def _values(problem: Problem) -> None:
         if not np.isfinite(array).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise ProblemError(f"{name}{list(where)}: got {array[where]}, expected a finite number")
-        if problem.dtype == "bfloat16" and (np.ascontiguousarray(array).view(np.uint32) & 0xFFFF).any():
-            raise ProblemError(f"{name}: holds float32 values that bfloat16 cannot, expected bfloat16 values in float32")
+        if problem.dtype == "bfloat16":
+            beyond = (np.ascontiguousarray(array).view(np.uint32) & 0xFFFF).reshape(array.shape)
+            if beyond.any():
+                where = tuple(int(i) for i in np.argwhere(beyond)[0])
+                raise ProblemError(f"{name}{list(where)}: got {array[where]}, expected float32 that bfloat16 holds too")
     if problem.lengths is not None:
         if problem.lengths.shape != (problem.B,):
             raise ShapeError(f"lengths: shape {problem.lengths.shape}, expected {(problem.B,)}")
@@ -133,8 +143,10 @@ def _loss(problem: Problem) -> None:
             raise ProblemError(f"loss.scale: got {loss.scale!r}, expected 1 or 0.5")
     elif loss.target.ndim == 2:
         expect_shape("loss.target", loss.target, (T, B), sizes)
-        if (loss.target < 0).any() or (loss.target >= K).any():
-            raise ProblemError(f"loss.target: got a class outside 0..{K - 1}, expected indices below K = {K}")
+        outside = (loss.target < 0) | (loss.target >= K)
+        if outside.any():
+            t, b = (int(i) for i in np.argwhere(outside)[0])
+            raise ProblemError(f"loss.target[{t}, {b}]: got class {loss.target[t, b]}, expected 0 to K - 1 = {K - 1}")
     else:
         expect_shape("loss.target", loss.target, (T, B, K), sizes)
         _probabilities(loss.target, problem)
@@ -158,12 +170,15 @@ def _probabilities(target: Array, problem: Problem) -> None:
     from bptt.problem import SIGNIFICAND
 
     if (target < 0).any():
-        raise ProblemError("loss.target: got a negative probability, expected y >= 0")
+        where = tuple(int(i) for i in np.argwhere(target < 0)[0])
+        raise ProblemError(f"loss.target{list(where)}: got {target[where]}, expected a probability of at least 0")
     lengths = problem.row_lengths
     p = SIGNIFICAND[problem.dtype]  # u = 2^-p
     for b in range(problem.B):
         for t in range(int(lengths[b])):
             n, e = exact_sum(target[t, b])
+            n, e = n << max(e, 0), min(e, 0)
             if not (abs((n << p) - (1 << (p - e))) <= problem.K << -e):  # |n 2^e - 1| <= K 2^-p, times 2^(p-e)
-                total = float(target[t, b].sum())
+                with np.errstate(over="ignore"):
+                    total = float(target[t, b].sum(dtype=np.float64))
                 raise ProblemError(f"loss.target[{t}, {b}]: probabilities sum to {total!r}, expected 1 within K u")

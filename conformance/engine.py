@@ -6,6 +6,7 @@ shrinking is bounded by the number of cases judged, never by time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from properties.base import Case, Comparison, Judgement, Property
 
 LEAST_CONCLUSIVE = 20
 LEAST_SHARE = 0.9
+ROUNDS = 3
+"""How often drawing goes on where too few examples were conclusive: a small sample may miss the share by chance."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,20 @@ class Search:
         finding = self.finding
         for case in self.prop.fixed(self.bench.support, finding.cell, finding.dtype):
             self._count(self._outcome(case))
+        fixed_failure, finding.smallest = finding.smallest, None
+        for round_ in range(ROUNDS):
+            self._draw(round_)
+            finding.smallest = finding.smallest or fixed_failure
+            self._conclude()
+            if finding.verdict != "inconclusive":
+                return
+
+    def _draw(self, round_: int) -> None:
+        """Let Hypothesis draw until enough examples were conclusive, or one failed and was shrunk."""
+        finding = self.finding
         drawn = self.prop.cases(self.bench.support, finding.cell, finding.dtype)
 
-        @hypothesis.seed(self.seed)
+        @hypothesis.seed(self.seed + round_)
         @settings(
             max_examples=self.profile.examples,
             database=None,
@@ -165,17 +179,8 @@ class Search:
             if outcome.verdict in ("declined", "inconclusive"):
                 hypothesis.reject()
 
-        fixed_failure = finding.smallest
-        finding.smallest = None
-        try:
+        with contextlib.suppress(Counterexample, Flaky, Unsatisfiable):
             search()
-        except (Counterexample, Flaky):
-            pass
-        except Unsatisfiable:
-            pass
-        if finding.smallest is None:
-            finding.smallest = fixed_failure
-        self._conclude()
 
     def _name(self, case: Case) -> str:
         return digest(case.problem) + repr(sorted(case.parameters.items()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
-from properties.strategies import offered, probabilities, recurrent, to_dtype
+from properties.strategies import Shape, offered, probabilities, recurrent, to_dtype
 
 SIZES = (  # T, B, D, H, K
     (1, 3, 2, 5, 3),
@@ -26,35 +27,86 @@ SIZES = (  # T, B, D, H, K
     (4, 5, 3, 65, 17),
     (3, 17, 33, 4, 33),
 )
+FAR = {"float64": 800.0, "float32": 110.0, "float16": 14.0, "bfloat16": 110.0}
+"""Arguments at which exp overflows: a sigmoid or a softmax that is written carelessly turns them into NaN."""
+# The further edges, beside the sizes: (T, window over T, a row of length 0, far arguments, no initial state)
+EXTRAS = (
+    (4, False, True, False, False),
+    (3, True, False, False, False),
+    (5, False, False, True, False),
+    (4, False, False, False, True),
+)
 
 
 def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
-    """One problem a size; losses, truncations, activations, readouts and flags take turns over what is offered."""
+    """One problem a size and an extra, over every loss; names take turns over what is offered."""
     shape = offered(support, cell)
-    turns = {
-        name: itertools.cycle(getattr(shape, name)) for name in ("readouts", "losses", "truncations", "activations", "reductions")
-    }
-    for i, (T, B, D, H, K) in enumerate(SIZES):
-        sizes = dict(zip("TBDHK", (T, B, D, H, K), strict=True))
-        names = {name: next(turn) for name, turn in turns.items()}
-        if names["readouts"] == "none":
-            sizes["K"] = K = H
-        if any(value > support.max_size.get(name, value) for name, value in sizes.items()):
-            continue
-        rng = np.random.default_rng(1000 + i)
-        yield Problem(
-            cell=cell,
-            activation=names["activations"],
-            readout=names["readouts"],
-            params=_params(rng, cell, names["readouts"], (D, H, K), dtype),
-            x=to_dtype(rng.normal(size=(T, B, D)), dtype),
-            h0=to_dtype(rng.normal(size=(B, H)), dtype),
-            c0=to_dtype(rng.normal(size=(B, H)), dtype) if "c" in CELLS[cell].states else None,
-            lengths=rng.integers(T // 2, T + 1, B) if shape.lengths and i % 2 else None,
-            loss=_loss(rng, names["losses"], names["reductions"], shape.finals, CELLS[cell].states, (T, B, H, K), dtype),
-            truncation=_truncation(names["truncations"], max(1, T // 3)),
-            dtype=dtype,
-        )
+    fields = ("readouts", "losses", "truncations", "activations", "reductions")
+    turns = {name: itertools.cycle(getattr(shape, name)) for name in fields}
+    for i, sizes in enumerate(SIZES):
+        problem = _generic(1000 + i, support, cell, dtype, sizes, {name: next(turn) for name, turn in turns.items()})
+        if problem is not None:
+            yield problem
+    for i, extra in enumerate(EXTRAS):
+        for j, (loss, activation) in enumerate(_pairs(shape, far=extra[3])):
+            names = {name: next(turn) for name, turn in turns.items()} | {"losses": loss, "activations": activation}
+            problem = _generic(2000 + 10 * i + j, support, cell, dtype, (extra[0], 3, 2, 3, 3), names)
+            if problem is not None:
+                problem = _with_extra(problem, shape, extra)
+            if problem is not None:
+                yield problem
+
+
+def _pairs(shape: Shape, far: bool) -> list[tuple[str, str | None]]:
+    """(loss, activation) of the problems with one extra; far arguments meet every activation, the others every loss."""
+    if not far:
+        return list(zip(shape.losses, itertools.cycle(shape.activations)))
+    pairs = list(zip(itertools.cycle(shape.losses), shape.activations))
+    return pairs + [("cross_entropy", a) for a in shape.activations[:1] if "cross_entropy" in shape.losses]
+
+
+def _with_extra(problem: Problem, shape: Shape, extra: tuple[int, bool, bool, bool, bool]) -> Problem | None:
+    T, beyond, empty, far, none = extra
+    if beyond:
+        if "window" not in shape.truncations:
+            return None
+        return replace(problem, truncation=Truncation("window", k=T + 2))
+    if empty:
+        return replace(problem, lengths=np.array([T, 0, 2])) if shape.lengths else None
+    if far:
+        scale = problem.x.dtype.type(FAR[problem.dtype])
+        x = problem.x * np.where(np.arange(problem.T) == 1, scale, 1).astype(problem.x.dtype)[:, None, None]
+        params = dict(problem.params)
+        if problem.loss.kind == "cross_entropy" and "b_y" in params:
+            params["b_y"] = params["b_y"] * scale
+        return replace(problem, x=x, params=params)
+    return replace(problem, h0=None, c0=None) if none and shape.h0_none else None
+
+
+def _generic(
+    seed: int, support: Support, cell: str, dtype: str, wanted: tuple[int, int, int, int, int], names: dict[str, str]
+) -> Problem | None:
+    """A problem with every array random and non-zero, or None where a size is beyond the target's largest."""
+    T, B, D, H, K = wanted
+    K = H if names["readouts"] == "none" else K
+    sizes = dict(zip("TBDHK", (T, B, D, H, K), strict=True))
+    if any(value > support.max_size.get(name, value) for name, value in sizes.items()):
+        return None
+    shape = offered(support, cell)
+    rng = np.random.default_rng(seed)
+    return Problem(
+        cell=cell,
+        activation=names["activations"],
+        readout=names["readouts"],
+        params=_params(rng, cell, names["readouts"], (D, H, K), dtype),
+        x=to_dtype(rng.normal(size=(T, B, D)), dtype),
+        h0=to_dtype(rng.normal(size=(B, H)), dtype),
+        c0=to_dtype(rng.normal(size=(B, H)), dtype) if "c" in CELLS[cell].states else None,
+        lengths=rng.integers(T // 2, T + 1, B) if shape.lengths and seed % 2 else None,
+        loss=_loss(rng, names["losses"], names["reductions"], shape.finals, CELLS[cell].states, (T, B, H, K), dtype),
+        truncation=_truncation(names["truncations"], max(1, T // 3)),
+        dtype=dtype,
+    )
 
 
 def _truncation(kind: str, k: int) -> Truncation:

@@ -20,7 +20,7 @@ from hypothesis.strategies import SearchStrategy
 from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support
-from oracle.solution import scope
+from oracle.solution import Solution, scope
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, of_sums
 from properties.strategies import Array, Draw, Shape, draw_problem, offered, replace_shape, to_dtype
@@ -83,30 +83,29 @@ class SharedWeightSummation(Property):
         problem = case.problem
         form = FORMS[case.parameters["form"]]
         pieces = {"steps": self._copies, "rows": self._rows, "losses": self._losses}[form](problem, bench)
-        keys = [f"d{name}" for name in problem.spec.shapes(problem.D, problem.H)]
+        keys = [f"d{name}" for name in problem.parameter_shapes()]
         return of_sums(bench, [Part(+1, problem), *(Part(-1, piece) for piece in pieces)], keys)
 
     @staticmethod
     def _copies(problem: Problem, bench: Bench) -> list[Problem]:
         """All copies as the T B rows of one problem of one step; their boundary values are the exact ones, rounded."""
-        T, B, H, dtype = problem.T, problem.B, problem.H, problem.dtype
+        T, B, dtype = problem.T, problem.B, problem.dtype
         solution = bench.truth(problem).solution
-        before: dict[str, Array] = {}
-        cotangent: dict[str, Array] = {}
-        with scope(solution.N):
-            for name in problem.spec.states:
-                states = solution.unrolled.states[name][:-1]
-                adjoints = [solution.unrolled.adjoints[t][name] for t in range(1, T + 1)]
-                before[name] = to_dtype(np.array([[float(v) for v in m.data] for m in states]).reshape(T * B, H), dtype)
-                cotangent[name] = to_dtype(np.array([[float(v) for v in m.data] for m in adjoints]).reshape(T * B, H), dtype)
-        direct = problem.readout == "none"  # the output is the state: its cotangent goes in as the output's
-        g = cotangent["h"] if direct else np.zeros((T * B, problem.K))
-        finals = {} if direct else {"g_h_final": cotangent["h"]}
-        if "c" in cotangent:
-            finals["g_c_final"] = cotangent["c"]
-        loss = Loss("cotangent", g=to_dtype(g.reshape(1, T * B, problem.K), dtype), **finals)  # type: ignore[arg-type]
+        before, arriving = boundary_values(solution, problem)
+        g = problem.loss.g
+        assert g is not None
+        direct = g if problem.readout == "none" else g @ problem.params["W_hy"].T  # what the copy's own loss sends
+        flat = (T * B, problem.H)
+        if bench.support.final_cotangents:  # the copy keeps its loss; later steps' part comes in on its final state
+            finals = {"g_h_final": to_dtype((arriving["h"] - direct).reshape(flat), dtype)}
+            if "c" in arriving:
+                finals["g_c_final"] = to_dtype(arriving["c"].reshape(flat), dtype)
+            loss = Loss("cotangent", g=g.reshape(1, T * B, problem.K), **finals)  # type: ignore[arg-type]
+        else:
+            loss = Loss("cotangent", g=to_dtype(arriving["h"].reshape(1, *flat), dtype))
+        states = {name: to_dtype(values.reshape(flat), dtype) for name, values in before.items()}
         x = problem.x.reshape(1, T * B, problem.D)
-        return [replace(problem, x=x, h0=before["h"], c0=before.get("c"), loss=loss)]
+        return [replace(problem, x=x, h0=states["h"], c0=states.get("c"), loss=loss)]
 
     @staticmethod
     def _rows(problem: Problem, bench: Bench) -> list[Problem]:
@@ -144,6 +143,20 @@ class SharedWeightSummation(Property):
         if loss.g_h_final is not None or loss.g_c_final is not None:
             pieces.append(replace(problem, loss=replace(loss, g=np.zeros_like(loss.g))))
         return pieces
+
+
+def boundary_values(solution: Solution, problem: Problem) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The exact states before each step and the adjoints after it, by name, (T,B,H), rounded to float64."""
+    before: dict[str, Array] = {}
+    arriving: dict[str, Array] = {}
+    shape = (problem.T, problem.B, problem.H)
+    with scope(solution.N):
+        for name in problem.spec.states:
+            states = solution.unrolled.states[name][:-1]
+            adjoints = [solution.unrolled.adjoints[t][name] for t in range(1, problem.T + 1)]
+            before[name] = np.array([[float(v) for v in m.data] for m in states]).reshape(shape)
+            arriving[name] = np.array([[float(v) for v in m.data] for m in adjoints]).reshape(shape)
+    return before, arriving
 
 
 PROPERTY = SharedWeightSummation()

@@ -12,7 +12,7 @@
        dW_x = sum x_t^T delta_t,  dW_h = sum h_{t-1}^T delta_t,  db = sum delta_t      (7)
 
    delta_t holds the four da in the order of the columns, i, f, g, o; sweeps only add it up, as in elman.h.
-   Hochreiter and Schmidhuber (1997) and Gers, Schmidhuber and Cummins (2000) for (1) to (3). */
+   After Hochreiter and Schmidhuber (1997); the forget gate is that of Gers, Schmidhuber and Cummins (2000). */
 
 static int FN(lstm_forward)(REAL *restrict h,          /* out (T,B,H) */
                             REAL *restrict c,          /* out (T,B,H) */

@@ -13,7 +13,8 @@
 
    Under the truncation cec (the constant error carousel) pre-activations take h_{t-1} for a constant, so that errors
    travel along c alone; the weights keep their immediate partials. delta_t holds the three da in the order of the
-   columns, i, g, o; sweeps only add it up, as in elman.h. Hochreiter and Schmidhuber (1997) for (1) to (3) and cec. */
+   columns, i, g, o; sweeps only add it up, as in elman.h. After Hochreiter and Schmidhuber (1997), who squash with
+   scaled logistic functions where (2) and (3) have tanh. */
 
 static int FN(lstm_1997_forward)(REAL *restrict h,          /* out (T,B,H) */
                                  REAL *restrict c,          /* out (T,B,H) */

@@ -49,7 +49,7 @@ static void FN(through_activation)(REAL *restrict delta,    /* out (N,) */
     }
 }
 
-/* The state at the end of the row's sequence that step t starts from. */
+/* The state that step t starts from, counting steps from 0: (B,H) of h, or h0. */
 static const REAL *FN(previous)(const REAL *h0, /* (B,H) */
                                 const REAL *h,  /* (T,B,H) */
                                 size_t t, size_t B, size_t H) {

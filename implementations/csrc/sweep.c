@@ -11,7 +11,7 @@
    A backward sweep goes from T down to 1 and carries dL/dh. Losses with the same floor travel together; a carry ends
    at its floor, after which another group may start. Each row takes, from above, the first group that has not gone
    yet; sweeps repeat until all have. So full and chunk need one sweep, window(k) needs k, and no term is counted
-   twice. That masks are those of Williams and Peng (1990) for periodic(k1,k2) is the design's reading of them. */
+   twice. periodic(k1,k2) is BPTT(h; h') of Williams and Peng (1990), h = k2 and h' = k1. */
 #include "bptt_c.h"
 
 static int64_t at_least_zero(int64_t value) { return value > 0 ? value : 0; }

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bptt.problem import gradient_shapes
-from oracle.budget.backward import backward_errors, reach
+from bptt.truncation import sweeps
+from oracle.budget.backward import backward_errors
 from oracle.budget.forward import forward_errors
 from oracle.budget.graph import Floats, Graph, build_graph
 from oracle.budget.loss import loss_errors
@@ -54,8 +55,8 @@ def _budget(solution: Solution, model: Model) -> Budget:
     loss = loss_errors(unrolled, model, h, states[:, :, :H])
     seeds, seed_errors = _seeds(solution, graph, model, loss.do, loss.cotangents)
     lengths = problem.row_lengths
-    mask = reach(problem.truncation, lengths, T)
-    backward = backward_errors(graph, model, forward, seeds, seed_errors, mask)
+    passes = sweeps(problem.truncation, lengths, T)
+    backward = backward_errors(graph, model, forward, seeds, seed_errors, passes)
     arrays: dict[str, Floats] = {"loss": np.array(loss.loss), "o": loss.outputs}
     for i, name in enumerate(problem.spec.states):
         arrays[name] = states[:, :, i * H : (i + 1) * H]
@@ -67,7 +68,7 @@ def _budget(solution: Solution, model: Model) -> Budget:
     scales: dict[str, Floats] = {}
     arrays |= _parameters(solution, graph, model, forward.nodes, backward.size, backward.error, scales)
     M, E = backward.initial
-    E = E + model.terms(T) * (M + model.u * E)
+    E = E + model.terms(T) * (M + model.u * E + model.eta * (M + E > 0))
     E[lengths == 0] = 0.0
     for i, name in enumerate(problem.spec.states):
         arrays[f"d{name}0"], scales[f"d{name}0"] = E[:, i * H : (i + 1) * H], M[:, i * H : (i + 1) * H]
@@ -77,19 +78,27 @@ def _budget(solution: Solution, model: Model) -> Budget:
         computed = do + model.u * Ddo
         flat = (T * B, -1)
         hs, Dh = np.abs(h).reshape(flat), states[:, :, :H].reshape(flat)
-        rows = (hs + model.u * Dh).T @ computed.reshape(flat)
-        arrays["dW_hy"] = hs.T @ Ddo.reshape(flat) + Dh.T @ computed.reshape(flat) + n * rows + n * model.eta
-        arrays["db_y"] = (Ddo + n * computed).sum(axis=(0, 1)) + n * model.eta
+        sent, rows = computed.reshape(flat), hs + model.u * Dh
+        arrays["dW_hy"] = hs.T @ Ddo.reshape(flat) + Dh.T @ sent + n * (rows.T @ sent + model.eta * nonzero(rows.T, sent))
+        arrays["db_y"] = (Ddo + n * computed + n * model.eta * (computed > 0)).sum(axis=(0, 1))
         scales |= {"dW_hy": hs.T @ do.reshape(flat), "db_y": do.sum(axis=(0, 1))}
     peak = max(forward.peak, loss.peak, backward.peak, float(np.abs(arrays["loss"])))
+    peak = max([peak, *(float(np.max(sums, initial=0.0)) for sums in (*scales.values(), *backward.size.values()))])
     shapes = gradient_shapes(problem)
     fits = peak < model.overflow
     out = {}
     for key, shape in shapes.items():
-        bound = arrays[key].reshape(shape) * (model.u * INFLATE)
+        bound = arrays[key].reshape(shape)
+        bound = bound * (model.u * INFLATE)
         out[key] = np.where(np.isfinite(bound), bound, np.inf) if fits else np.full(shape, np.inf)
     assert S == graph.S
     return Budget(out, scales, forward.kinks, model)
+
+
+def nonzero(X: Floats, Y: Floats) -> Floats:
+    """Where X Y, both >= 0, has a term that is not zero, whether or not it underflows: there underflow may cost eta."""
+    found: Floats = ((X > 0).astype(np.float64) @ (Y > 0).astype(np.float64) > 0).astype(np.float64)
+    return found
 
 
 def _seeds(solution: Solution, graph: Graph, model: Model, do: Floats, errors: Floats) -> tuple[Floats, Floats]:
@@ -156,23 +165,24 @@ def _parameters(
                 if graph.places[this].constant:
                     X, DX = rows(other)
                     bound = X * E + DX * computed + (n + 1) * (X + model.u * DX) * computed
-                    give(this, bound.sum(axis=0) + n * model.eta, (X * M).sum(axis=0))
+                    give(this, (bound + n * model.eta * (computed > 0)).sum(axis=0), (X * M).sum(axis=0))
             continue
         for i in range(place.products):
             X_at, W_at = place.inputs[2 * i], place.inputs[2 * i + 1]
             X, DX = rows(X_at)
-            bound = X.T @ E + DX.T @ computed + n * ((X + model.u * DX).T @ computed) + n * model.eta
+            rounded = X + model.u * DX
+            bound = X.T @ E + DX.T @ computed + n * (rounded.T @ computed + model.eta * nonzero(rounded.T, computed))
             give(W_at, bound, X.T @ M)
             if graph.places[X_at].name == "x":
                 Wt = graph.places[W_at].magnitude.T
                 width = model.terms(graph.places[X_at].consumers + T)
-                dx += (E @ Wt + width * (computed @ Wt + model.eta)).reshape(T, B, -1)
+                dx += (E @ Wt + width * (computed @ Wt + model.eta * nonzero(computed, Wt))).reshape(T, B, -1)
                 scales["dx"] = scales.get("dx", 0.0) + (M @ Wt).reshape(T, B, -1)
                 if model.flush:
                     dx += model.eta * computed.sum(axis=-1).reshape(T, B, 1)
         for i in place.inputs[2 * place.products :]:
             if graph.places[i].constant:
-                give(i, (E + n * computed).sum(axis=0) + n * model.eta, M.sum(axis=0))
+                give(i, (E + n * computed + n * model.eta * (computed > 0)).sum(axis=0), M.sum(axis=0))
     for block, source, (start, stop) in graph.prelude:
         if block in found:
             whole, terms = np.zeros((2, *graph.places[source].value.shape))

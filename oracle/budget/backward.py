@@ -21,13 +21,13 @@ docs/budget.md with the constants.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bptt.truncation import Truncation
-from oracle.budget.forward import ForwardErrors, conversion
+from bptt.truncation import Sweep
+from oracle.budget.forward import ForwardErrors, conversion, underflow
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph
 from oracle.budget.model import Model
 from oracle.budget.transport import ROUND, Transport, step_jacobians
@@ -45,58 +45,69 @@ class BackwardErrors:
     peak: float
 
 
-def reach(truncation: Truncation, lengths: NDArray[np.int64], T: int) -> NDArray[np.bool_]:
-    """m(t,r) as (T+1,T,B): entry [r,t-1,b]; row r = 0 is that of s = 1."""
-    out = np.zeros((T + 1, T, len(lengths)), dtype=np.bool_)
-    for b, length in enumerate(lengths.tolist()):
-        for t in range(1, length + 1):
-            first = truncation.first(t, length)
-            out[first : t + 1, t - 1, b] = True
-            out[0, t - 1, b] = first == 1
-    return out
-
-
 def backward_errors(
-    graph: Graph, model: Model, forward: ForwardErrors, seeds: Floats, seed_errors: Floats, mask: NDArray[np.bool_]
+    graph: Graph, model: Model, forward: ForwardErrors, seeds: Floats, seed_errors: Floats, passes: Sequence[Sweep]
 ) -> BackwardErrors:
-    """Bounds on every adjoint. Shapes: seeds (T,B,S) signed dL_t/ds_t; seed_errors (T,B,S), in units of u; mask as `reach`."""
-    T, B = graph.active.shape
-    S = graph.S
+    """Bounds on every adjoint, added up over the truncation's passes; within a pass m(t,r) is 1 down to a first step.
+
+    Shapes: seeds (T,B,S), the signed dL_t/ds_t; seed_errors (T,B,S), in units of u.
+    """
+    B, S = graph.active.shape[1], graph.S
     J, J_abs = step_jacobians(graph, adjoint=True)
-    Jt = np.ascontiguousarray(J.swapaxes(-1, -2))
-    kappa = conversion(graph)
-    pass_ = _Backward(graph, model, forward)
-    errors, each = Transport(T, B, S), np.zeros((B, T, S))  # each[b,t]: v(t,r) for the r at hand
-    sources = np.zeros((B, T + 1, 2, S))  # [0] local errors w; [1] what float64 did to the sizes
-    farthest = np.array([[max((t + 1 for t in range(T) if mask[r, t, b]), default=0) for b in range(B)] for r in range(T + 1)])
-    size = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
-    error = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
-    # sources are filled from the last step on: source i is state T - i
-    steps_of_source = np.arange(T, -1, -1)
-    pending = np.zeros((B, S))
-    pending_size = np.zeros((B, S))
-    M = E = np.zeros((B, S))
-    for r in range(T, -1, -1):
-        if r < T:
-            errors.advance(Jt[r])
-            each = each @ Jt[r]
-        errors.add()
-        local = pending
-        if r:
-            each[:, r - 1] = seeds[r - 1]
-            local = local + seed_errors[r - 1] + S * np.abs(seeds[r - 1])  # forward mode ends in a product with dL_t/ds_t
-        sources[:, T - r, 0] = local
-        sources[:, T - r, 1] = pending_size + kappa * ROUND * (np.abs(seeds[r - 1]) if r else 0.0)
-        keep = (steps_of_source[None, : T - r + 1] <= farthest[r][:, None]) & (farthest[r][:, None] > 0)
-        E, slack = np.moveaxis(errors.arrive(sources[:, : T - r + 1], keep), 1, 0)
-        M = np.where(mask[r].T[:, :, None], np.abs(each), 0.0).sum(axis=1) + slack
-        if r == 0:
-            break
-        q, M_state = pass_.step(r - 1, M, E, size, error)
-        behind = np.einsum("bj,bij->bi", E, J_abs[r - 1])
-        pending = np.where(graph.active[r - 1][:, None], q + kappa * ROUND * behind, 0.0)
-        pending_size = kappa * ROUND * np.einsum("bj,bij->bi", M, J_abs[r - 1])
-    return BackwardErrors(size, error, (M, E), pass_.peak)
+    engine = _Passes(graph, model, forward, np.ascontiguousarray(J.swapaxes(-1, -2)), J_abs)
+    for sweep in passes:
+        steps = list(sweep.steps)
+        if steps:
+            engine.run(sweep, steps[0], steps[-1], seeds, seed_errors)
+    M, E = engine.initial
+    assert M.shape == (B, S)
+    return BackwardErrors(engine.size, engine.error, (M, E), engine.rules.peak)
+
+
+class _Passes:
+    def __init__(self, graph: Graph, model: Model, forward: ForwardErrors, Jt: Floats, J_abs: Floats) -> None:
+        self.graph, self.Jt, self.J_abs = graph, Jt, J_abs
+        self.slack, self.tiny = conversion(graph) * ROUND, underflow(graph)
+        self.rules = _Backward(graph, model, forward)
+        self.size = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+        self.error = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+        shape = (graph.active.shape[1], graph.S)
+        self.initial = (np.zeros(shape), np.zeros(shape))
+
+    def run(self, sweep: Sweep, last: int, first: int, seeds: Floats, seed_errors: Floats) -> None:
+        """One pass, from the state after step `last` to the state before step `first`."""
+        B, S = self.initial[0].shape
+        n = last - first + 2
+        errors, each = Transport(n, B, S), np.zeros((B, n, S))  # each[b,i]: v(t,r) of the i-th loss for the r at hand
+        sources = np.zeros((B, n, 2, S))  # [0] local errors w; [1] what float64 did to the sizes
+        pending = np.zeros((2, B, S))
+        for i, r in enumerate(range(last, first - 2, -1)):
+            if i:
+                errors.advance(self.Jt[r])
+                each = each @ self.Jt[r]
+            errors.add()
+            sources[:, i, 0], sources[:, i, 1] = pending
+            if r >= first:
+                starts = sweep.seeds[r - 1][:, None]
+                g = np.where(starts, seeds[r - 1], 0.0)
+                each[:, i] = g
+                # forward mode ends in a product with dL_t/ds_t, of S terms
+                sources[:, i, 0] += np.where(starts, seed_errors[r - 1], 0.0) + S * np.abs(g)
+                sources[:, i, 1] += self.slack * np.abs(g)
+            E, slack = np.moveaxis(errors.arrive(sources[:, : i + 1]), 1, 0)
+            M = np.abs(each).sum(axis=1) + slack
+            if r < first:
+                break
+            live = (r >= sweep.first)[:, None]
+            M, E = np.where(live, M, 0.0), np.where(live, E, 0.0)
+            q = self.rules.step(r - 1, M, E, self.size, self.error)
+            arrived = sources[:, : i + 1].sum(axis=(1, 3))  # (B,2)
+            pending[0] = q + self.slack * np.einsum("bj,bij->bi", E, self.J_abs[r - 1]) + self.tiny * arrived[:, :1]
+            sent = arrived[:, 1:] + np.abs(each).sum(axis=(1, 2))[:, None]
+            pending[1] = self.slack * np.einsum("bj,bij->bi", M, self.J_abs[r - 1]) + self.tiny * sent
+        if first == 1:
+            whole = (sweep.first == 1)[:, None]
+            self.initial = (self.initial[0] + np.where(whole, M, 0.0), self.initial[1] + np.where(whole, E, 0.0))
 
 
 class _Backward:
@@ -106,8 +117,8 @@ class _Backward:
 
     def step(
         self, t: int, M: Floats, E: Floats, size: dict[int, Floats], error: dict[int, Floats]
-    ) -> tuple[Floats, Floats]:
-        """(q, M) at the state before step t+1 (counting from 1), from M and E at the state after it."""
+    ) -> Floats:
+        """q at the state before step t+1 (counting from 1), from M and E at the state after it."""
         graph = self.graph
         bounds: dict[int, Bound] = {}
         offset = 0
@@ -120,15 +131,18 @@ class _Backward:
             place = graph.places[k]
             if place.constant or k not in bounds:
                 continue
-            size[k][t], error[k][t] = bounds[k][0], bounds[k][1]
+            size[k][t] += bounds[k][0]
+            error[k][t] += bounds[k][1]
             if place.op == "leaf" or place.op == "hold":
                 continue
             self.t, self.k, self.bounds = t, k, bounds
             rule = "_activation" if place.op in ACTIVATIONS else f"_{place.op}"
             getattr(self, rule)(*bounds[k])
-        zero = [np.zeros((M.shape[0], graph.places[i].value.shape[-1])) for i in graph.inputs.values()]
-        inputs = [bounds.get(i, (z, z, z)) for i, z in zip(graph.inputs.values(), zero, strict=True)]
-        return np.concatenate([b[2] for b in inputs], axis=-1), np.concatenate([b[0] for b in inputs], axis=-1)
+        parts = []
+        for i in graph.inputs.values():
+            zero = np.zeros((M.shape[0], graph.places[i].value.shape[-1]))
+            parts.append(bounds[i][2] if i in bounds else zero)
+        return np.concatenate(parts, axis=-1)
 
     def _give(self, i: int, M: Floats, E: Floats, q: Floats) -> None:
         if self.graph.places[i].constant:
@@ -143,7 +157,7 @@ class _Backward:
         model = self.model
         computed = M + model.u * E
         magnitude = np.abs(factor)
-        r = computed * slack + roundings * computed * (magnitude + model.u * slack) + roundings * model.eta
+        r = computed * slack + roundings * computed * (magnitude + model.u * slack) + roundings * model.eta * (computed > 0)
         self._give(i, magnitude * M, magnitude * E + r, magnitude * q + r)
 
     def _terms(self, i: int) -> float:
@@ -159,7 +173,7 @@ class _Backward:
             size = computed @ Wt
             self.peak = max(self.peak, float(size.max(initial=0.0)))
             n = self._terms(X)
-            r = n * size + n * model.eta
+            r = n * size + n * model.eta * (computed.max(axis=-1, keepdims=True) > 0)  # sums of zeros are exact
             if model.flush:
                 r = r + model.eta * computed.sum(axis=-1, keepdims=True)
             self._give(X, M @ Wt, E @ Wt + r, q @ Wt + r)
@@ -189,7 +203,8 @@ class _Backward:
         for this, other in ((a, b), (b, a)):
             place = self.graph.places[other]
             value = place.value if place.constant else place.value[self.t]
-            slack = 0.0 if place.constant else self.forward.nodes[other][self.t]
+            flushed = self.model.eta if self.model.flush else 0.0  # of a parameter below the smallest normal number
+            slack = flushed if place.constant else self.forward.nodes[other][self.t]
             self._through(this, np.broadcast_to(value, M.shape), slack, self._terms(this), M, E, q)
 
     def _add(self, M: Floats, E: Floats, q: Floats) -> None:

@@ -25,6 +25,7 @@ from oracle.budget.graph import ACTIVATIONS, Floats, Graph
 from oracle.budget.model import Model
 from oracle.budget.transport import ROUND, Transport, step_jacobians
 
+SMALLEST = 2.0**-1022
 SUP2 = {"tanh": 0.7698003589195011, "sigmoid": 0.09622504486493763}  # sup |phi''|: 4/(3 sqrt 3), 1/(6 sqrt 3), rounded up
 
 
@@ -51,7 +52,8 @@ def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
     T, B = graph.active.shape
     S = graph.S
     J, J_abs = step_jacobians(graph, adjoint=False)
-    kappa = conversion(graph)
+    kappa, tiny = conversion(graph), underflow(graph)
+    arrived = np.zeros(B)  # the sum of all local errors so far
     pass_ = _Forward(graph, model)
     transport = Transport(T, B, S)
     sources = np.zeros((B, T + 1, 1, S))
@@ -67,7 +69,9 @@ def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
             nodes[k][t] = bound
         local = np.concatenate([q[i] for i in graph.outputs.values()], axis=-1)
         local += kappa * ROUND * np.einsum("bi,bij->bj", states[t], J_abs[t])  # (2) of transport
+        local += tiny * arrived[:, None]
         local[~graph.active[t]] = 0.0
+        arrived += local.sum(axis=-1)
         transport.advance(J[t])
         transport.add()
         sources[:, t + 1, 0] = local
@@ -80,7 +84,17 @@ def conversion(graph: Graph) -> float:
     largest = max(
         (float(graph.places[p.inputs[0]].magnitude.max()) for p in graph.places if p.op in SUP2), default=0.0
     )
-    return graph.S + 2 * largest + 64
+    return graph.S + 2 * min(largest, 800.0) + 64
+
+
+def underflow(graph: Graph) -> float:
+    """What underflow in float64 may take from one entry of a product of Jacobians, for the parameters at hand.
+
+    Slopes, and products of them, below the smallest normal number lose up to that number each; past |a| = 800 a slope
+    is nothing else, which is why kappa stops there.
+    """
+    largest = max((float(p.magnitude.max()) for p in graph.places if p.constant), default=0.0)
+    return SMALLEST * graph.S * (1 + largest) ** 2
 
 
 class _Forward:
@@ -137,7 +151,8 @@ class _Forward:
         for i in place.inputs[2 * place.products :]:
             if not places[i].constant:
                 total, local = total + D[i], local + q[i]
-        r = model.terms(n) * (self.fixed[k][t] + model.u * total) + n * model.eta + flushed  # (2)
+        size = self.fixed[k][t] + model.u * total
+        r = model.terms(n) * size + n * model.eta * (size > 0) + flushed  # (2); sums of zeros are exact
         return total + r, local + r
 
     def _activation(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
@@ -156,9 +171,10 @@ class _Forward:
         else:
             bend = np.minimum(SUP2[place.op], 2 * (slope + SUP2[place.op] * model.u * Da))  # |phi''| <= 2 |phi'| over the tube
             remainder = 0.5 * bend * model.u * Da * Da  # (4)
-            r = 2 * model.ulp * (z + model.u * (slope * Da + remainder)) + model.eta
-            if place.op == "sigmoid":  # by way of tanh: half of an error relative to 1, and its roundings
-                r = r + model.ulp + 4 * z
+            r = 2 * model.ulp * (z + model.u * (slope * Da + remainder)) + model.eta * (z + Da > 0)
+            if place.op == "sigmoid":  # by way of tanh(a/2) = 2z - 1: half of its error; and a few roundings
+                by_tanh = model.ulp * (np.abs(1 - 2 * z) + 2 * model.u * slope * Da)
+                r = np.maximum(r, by_tanh) + 4 * z
         return slope * Da + remainder + r, slope * q[i] + remainder + r
 
     def _mul(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
