@@ -33,7 +33,7 @@ Named = dict[str, Array]
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 STEPS, ROWS, SHOWN, LEFT_OUT = 24, 8, slice(4, 6), 60
 RATE, CLIP, DECAY = 0.5, 1.0, 3e-3
-DISTANCE = 0.05
+DISTANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Plan:
 
 
 PLANS = (
-    Plan("elman", 12, {0: 24, 100: 24, 1000: 8, 5000: 8}, "tanh"),
+    Plan("elman", 12, {0: 24, 100: 24, 1000: 7, 5000: 6}, "tanh"),
     Plan("elman", 12, {1000: 24}, "relu"),
     *(Plan(cell, 8, {100: 24, 2000: 24}) for cell in CELLS if cell != "elman"),
 )
@@ -163,7 +163,8 @@ def differences(shipped: Path, fresh: Path) -> Iterator[str]:
     """Lines about files that are not alike: by name, in their structure, or by more than DISTANCE in a float array.
 
     Only the structure has to be the same everywhere. The distance, relative to the shipped array's norm, is a sanity
-    check and no more: another machine's products round otherwise, and thousands of updates magnify that.
+    check and no more: another machine's products round otherwise, and thousands of updates may magnify that (initial
+    weights off by 1e-12 end at distances up to 0.04). Networks that have nothing in common are more than 1 apart.
     """
     old, new = ({path.name for path in folder.glob("*.safetensors")} for folder in (shipped, fresh))
     for name in sorted(old ^ new):

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from bptt.problem import Loss, Problem
@@ -21,7 +20,8 @@ from bptt.support import Support
 from bptt.truncation import Truncation
 from oracle.jacobian import spectral_norm_bounds
 from properties.base import Bench, Case, Comparison, Judgement, Property, Term
-from properties.strategies import Draw, draw_problem, offered, replace_shape, to_dtype
+from properties.recipe import Draw, Recipe
+from properties.strategies import draw_problem, offered, replace_shape, to_dtype
 
 GAMMA_H = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}
 UPWARDS = 1 + 2.0**-40
@@ -62,11 +62,10 @@ class JacobianNormBound(Property):
             edges=False,
         )
 
-        @st.composite
         def build(draw: Draw) -> Case:
             return Case(probe(draw_problem(draw, shape, support, cell, dtype)))
 
-        return build()
+        return Recipe(build)
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         problem = case.problem

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from bptt.cells import CELLS
@@ -23,7 +22,8 @@ from bptt.support import Support
 from oracle.solution import Solution, scope
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, of_sums
-from properties.strategies import Array, Draw, Shape, draw_problem, offered, replace_shape, to_dtype
+from properties.recipe import Draw, Recipe
+from properties.strategies import Array, Shape, draw_problem, offered, replace_shape, to_dtype
 
 FORMS = ("steps", "rows", "losses")
 
@@ -56,9 +56,8 @@ class SharedWeightSummation(Property):
     def cases(self, support: Support, cell: str, dtype: str) -> SearchStrategy[Case]:
         base = replace_shape(offered(support, cell), largest=(10, 4, 4, 5, 4), work=4000)
 
-        @st.composite
         def build(draw: Draw) -> Case:
-            form = draw(st.sampled_from(self._forms(support, cell)))
+            form = draw.of(self._forms(support, cell))
             shape: Shape = replace_shape(base, reductions=("sum",))
             if form != "rows":
                 shape = replace_shape(shape, losses=("cotangent",))
@@ -77,7 +76,7 @@ class SharedWeightSummation(Property):
                 form = "rows"
             return Case(problem, {"form": FORMS.index(form)})
 
-        return build()
+        return Recipe(build)
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         problem = case.problem

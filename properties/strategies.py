@@ -13,16 +13,16 @@ from dataclasses import replace as replace_shape
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 
 from bptt.cells import CELLS
 from bptt.problem import DTYPES, Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
+from properties.recipe import Draw, Recipe
 
 Array = NDArray[Any]
-Draw = Callable[[Any], Any]
 
 # Kinds of entries, simplest first, each with its share of the draws in percent. Readouts have few extremes: a softmax
 # that is saturated leaves nothing to judge.
@@ -69,16 +69,6 @@ def offered(support: Support, cell: str) -> Shape:
         finals=support.final_cotangents,
         h0_none=support.h0_none,
     )
-
-
-def pick(draw: Draw, shares: tuple[tuple[str, int], ...]) -> str:
-    """A name by its share in percent; the first is the simplest."""
-    ticket = draw(st.integers(0, sum(share for _, share in shares) - 1))
-    for name, share in shares:
-        if ticket < share:
-            return name
-        ticket -= share
-    raise AssertionError(ticket)
 
 
 def entries(kind: str, seed: int, shape: tuple[int, ...], dtype: str) -> Array:
@@ -132,11 +122,10 @@ def recurrent(kind: str, seed: int, H: int, columns: int, norm: float, dtype: st
 
 
 def _size(draw: Draw, low_max: int, edges: bool, limit: int) -> int:
-    low = st.integers(1, min(low_max, limit))
     reachable = tuple(e for e in EDGES if e <= limit)
-    if edges and reachable and draw(st.integers(0, 15)) == 15:
-        return int(draw(st.sampled_from(reachable)))
-    return int(draw(low))
+    if edges and reachable and draw.flag(16):
+        return draw.of(reachable)
+    return draw.integer(1, min(low_max, limit))
 
 
 def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: str) -> Problem:
@@ -147,9 +136,9 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
     )
     while T * B * H * H > shape.work and max(T, B, H) > 8:
         T, B, H = (max(1, T * 2 // 3), max(1, B - 1), H) if T >= H else (T, B, max(1, H * 2 // 3))
-    activation = draw(st.sampled_from(shape.activations))
-    readout = draw(st.sampled_from(shape.readouts))
-    loss_kind = draw(st.sampled_from(shape.losses))
+    activation = draw.of(shape.activations)
+    readout = draw.of(shape.readouts)
+    loss_kind = draw.of(shape.losses)
     if loss_kind == "cross_entropy":  # with one class every gradient is zero
         K, H = max(K, min(2, limit["K"])), H if readout == "linear" else max(H, min(2, limit["H"]))
     K = K if readout == "linear" else H
@@ -157,16 +146,16 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
         H = K = limit["K"]
 
     def array(*dimensions: int, scale: float = 1.0, kinds: tuple[tuple[str, int], ...] = KINDS) -> Array:
-        kind, seed = pick(draw, kinds), draw(st.integers(0, 2**32 - 1))
+        kind, seed = draw.named(kinds), draw.seed()
         values = entries(kind, seed, dimensions, dtype)
         return to_dtype(values * DTYPES[dtype].type(scale), dtype) if scale != 1.0 and kind == "normal" else values
 
-    norm = draw(st.sampled_from(SPECTRAL_NORMS))
+    norm = draw.of(SPECTRAL_NORMS)
     norm = norm if T <= SHORT else min(norm, 1.1)
     params = {}
     for name, dimensions in CELLS[cell].shapes(D, H).items():
         if name in ("W_hh", "W_h"):
-            kind, seed = pick(draw, WEIGHT_KINDS), draw(st.integers(0, 2**32 - 1))
+            kind, seed = draw.named(WEIGHT_KINDS), draw.seed()
             params[name] = recurrent(kind, seed, H, dimensions[1], norm, dtype)
         else:
             params[name] = array(*dimensions, scale=D**-0.5 if len(dimensions) == 2 else 0.5)
@@ -176,14 +165,14 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
             "b_y": array(K, scale=0.5, kinds=READOUT_KINDS),
         }
     initial: dict[str, Array | None] = {f"{state}0": array(B, H) for state in CELLS[cell].states}
-    if shape.h0_none and draw(st.integers(0, 3)) == 3:
+    if shape.h0_none and draw.flag(4):
         initial = dict.fromkeys(initial)
     x = array(T, B, D)
     lengths = None
-    if shape.lengths and draw(st.integers(0, 3)) == 3:
-        seed = draw(st.integers(0, 2**32 - 1))
+    if shape.lengths and draw.flag(4):
+        seed = draw.seed()
         lengths = np.random.default_rng(seed).integers(0, T + 1, B)
-        if draw(st.booleans()):
+        if draw.flag():
             lengths = np.maximum(lengths, 1)
     return Problem(
         cell=cell,
@@ -212,20 +201,20 @@ def _loss(
     T, B, H, K = sizes
     if kind == "cotangent":
         g = array(T, B, K)
-        only_last = draw(st.integers(0, 4)) == 4
+        only_last = draw.flag(5)
         if only_last:  # a loss on the last step alone: what truncation hides from
             g[:-1] = 0
-        finals = {f"g_{s}_final": array(B, H) for s in states} if shape.finals and draw(st.booleans()) else {}
+        finals = {f"g_{s}_final": array(B, H) for s in states} if shape.finals and draw.flag() else {}
         return Loss("cotangent", g=g, **finals)  # type: ignore[arg-type]
-    time = draw(st.sampled_from(shape.reductions))
-    batch = "tokens" if time == "tokens" else draw(st.sampled_from([r for r in shape.reductions if r != "tokens"] or ["sum"]))
+    time = draw.of(shape.reductions)
+    batch = "tokens" if time == "tokens" else draw.of([r for r in shape.reductions if r != "tokens"] or ["sum"])
     if kind == "squared_error":
-        scale = draw(st.sampled_from([1.0, 0.5]))
+        scale = draw.of([1.0, 0.5])
         return Loss(kind, target=array(T, B, K), scale=scale, time_reduction=time, batch_reduction=batch)
-    seed = draw(st.integers(0, 2**32 - 1))
+    seed = draw.seed()
     rng = np.random.default_rng(seed)
     target: Array = rng.integers(0, K, (T, B))
-    if draw(st.booleans()):
+    if draw.flag():
         target = probabilities(rng, (T, B, K), dtype)
     return Loss(kind, target=target, time_reduction=time, batch_reduction=batch)
 
@@ -238,22 +227,18 @@ def probabilities(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) 
 
 
 def _truncation(draw: Draw, shape: Shape, T: int) -> Truncation:
-    kind = draw(st.sampled_from(shape.truncations))
-    k, more = draw(st.integers(1, max(1, min(T, 8)))), draw(st.integers(0, 4))
+    kind = draw.of(shape.truncations)
+    k, more = draw.integer(1, max(1, min(T, 8))), draw.integer(0, 4)
     if kind in ("window", "chunk"):
         return Truncation(kind, k=k)
     return Truncation(kind, k1=k, k2=k + more) if kind == "periodic" else Truncation(kind)
 
 
-def problems(support: Support, cell: str, dtype: str, narrow: Shape | None = None) -> st.SearchStrategy[Problem]:
+def problems(support: Support, cell: str, dtype: str, narrow: Shape | None = None) -> SearchStrategy[Problem]:
     """Problems that a target offers to solve, over everything it offers unless narrowed."""
     shape = narrow or offered(support, cell)
 
-    @st.composite
-    def build(draw: Draw) -> Problem:
-        return draw_problem(draw, shape, support, cell, dtype)
-
-    return build()
+    return Recipe(lambda draw: draw_problem(draw, shape, support, cell, dtype))
 
 
-__all__ = ["Shape", "draw_problem", "entries", "offered", "pick", "probabilities", "problems", "recurrent", "replace_shape", "to_dtype"]
+__all__ = ["Shape", "draw_problem", "entries", "offered", "probabilities", "problems", "recurrent", "replace_shape", "to_dtype"]

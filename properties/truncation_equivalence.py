@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from bptt.problem import Loss, Problem
@@ -21,7 +20,8 @@ from oracle.solution import BallNumbers, scope, solve
 from oracle.truth import Truth
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, against_truth, of_sums
-from properties.strategies import Array, Draw, draw_problem, offered, replace_shape, to_dtype
+from properties.recipe import Draw, Recipe
+from properties.strategies import Array, draw_problem, offered, replace_shape, to_dtype
 
 FORMS = ("double-sum", "identity", "chunks")
 
@@ -45,9 +45,8 @@ class TruncationEquivalence(Property):
         base = replace_shape(offered(support, cell), largest=(12, 3, 4, 4, 4), truncations=self._truncated(support))
         forms = list(FORMS if "chunk" in support.truncations and "cotangent" in support.losses else FORMS[:2])
 
-        @st.composite
         def build(draw: Draw) -> Case:
-            form = draw(st.sampled_from(forms))
+            form = draw.of(forms)
             shape = base
             if form == "chunks":
                 shape = replace_shape(shape, truncations=("chunk",), losses=("cotangent",))
@@ -57,13 +56,13 @@ class TruncationEquivalence(Property):
             pairs = twins(problem, support) if form == "identity" else []
             if form == "identity" and not pairs:
                 form = "double-sum"
-            turn = draw(st.integers(0, max(0, len(pairs) - 1)))
+            turn = draw.integer(0, max(0, len(pairs) - 1))
             if form == "identity":
                 problem = replace(problem, truncation=pairs[turn][0])
                 return Case(problem, {"form": 1, **_encode(pairs[turn][1])})
             return Case(problem, {"form": FORMS.index(form)})
 
-        return build()
+        return Recipe(build)
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         problem, form = case.problem, FORMS[case.parameters["form"]]

@@ -23,7 +23,17 @@ TABLE: dict[str, set[str]] = {
     "conformance": {"bptt", "oracle", "implementations", "properties"},
     "bpttcheck": set(),
 }
-CALLS = {"import_module", "__import__", "find_spec", "run_module", "iter_modules", "resolve_name", "exec", "eval", "require"}
+CALLS = {
+    "import_module",
+    "__import__",
+    "find_spec",
+    "run_module",
+    "iter_modules",
+    "resolve_name",
+    "exec",
+    "eval",
+    "require",
+}
 
 
 def python_files(root: Path, folder: str) -> list[Path]:

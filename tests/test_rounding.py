@@ -195,7 +195,9 @@ def test_round_exact_takes_any_exponent(dtype: str) -> None:
 def test_rounding_goes_straight_to_the_dtype(through: str, dtype: str, p: int) -> None:
     exact = 1 + Fraction(1, 2**p) + Fraction(1, 2**100)  # a hair above the middle between 1 and the next number
     between = value(round_fraction(exact, through), through)
-    assert value(round_fraction(between, dtype), dtype) == 1, "the first rounding makes it a tie, the second takes it down"
+    assert value(round_fraction(between, dtype), dtype) == 1, (
+        "the first rounding makes it a tie, the second takes it down"
+    )
     assert value(round_fraction(exact, dtype), dtype) == 1 + Fraction(2, 2**p)
 
 
@@ -337,7 +339,7 @@ def test_correctly_rounded_is_the_nearest_to_600_bits_of_the_chain_rule(activati
     got = correctly_rounded(problem)
     assert list(got) == list(gradient_shapes(problem))
     for key, numbers in want.items():
-        exact = [Fraction(mpmath.libmp.to_rational(number._mpf_)[0], mpmath.libmp.to_rational(number._mpf_)[1]) for number in numbers]
+        exact = [Fraction(*mpmath.libmp.to_rational(number._mpf_)) for number in numbers]
         assert got[key].shape == gradient_shapes(problem)[key]
         assert bits_of(got[key], dtype) == [nearest(number, dtype) for number in exact], key
 
@@ -366,8 +368,8 @@ def test_correctly_rounded_settles_a_tie_in_rationals() -> None:
     got = correctly_rounded(rational(3, tie), ["loss"], "float32")["loss"]
     assert got == np.float32(1 + 2.0**-11)
     odd = 1 + 2.0**-12 + 2.0**-23
-    exact = Fraction(odd) ** 2
-    assert bits_of(correctly_rounded(rational(3, odd), ["loss"], "float32")["loss"], "float32") == [nearest(exact, "float32")]
+    got = correctly_rounded(rational(3, odd), ["loss"], "float32")["loss"]
+    assert bits_of(got, "float32") == [nearest(Fraction(odd) ** 2, "float32")]
 
 
 def cancelling(offset: float) -> Problem:
