@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import Flaky, Unsatisfiable
+from hypothesis.strategies import SearchStrategy
 
 from conformance.bench import TargetBench, digest
 from conformance.errors import ContractBroken, Declined, TargetCrash
 from conformance.targets import describe
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
+from properties.reductions import reductions
 
 LEAST_CONCLUSIVE = 20
 LEAST_SHARE = 0.9
@@ -137,19 +139,32 @@ class Search:
     def _judge_all(self) -> None:
         finding = self.finding
         for case in self.prop.fixed(self.bench.support, finding.cell, finding.dtype):
-            self._count(self._outcome(case))
-        fixed_failure, finding.smallest = finding.smallest, None
+            outcome = self._outcome(case)
+            self._count(outcome)
+            if outcome.failed:
+                break
+        drawn = self.prop.cases(self.bench.support, finding.cell, finding.dtype)
+        fixed = finding.smallest
         for round_ in range(ROUNDS):
-            self._draw(round_)
-            finding.smallest = finding.smallest or fixed_failure
+            if fixed is None or self.profile.shrinks:
+                finding.smallest = None
+                self._draw(drawn, round_)
+            if finding.smallest is None and fixed is not None:
+                self._shrink_fixed(fixed)
             self._conclude()
             if finding.verdict != "inconclusive":
                 return
 
-    def _draw(self, round_: int) -> None:
+    def _shrink_fixed(self, fixed: Outcome) -> None:
+        """No drawn case fails, but this fixed one does: look for the smallest of its reductions that does."""
+        self.finding.smallest = None
+        if self.profile.shrinks:
+            self._draw(reductions(fixed.case), ROUNDS)
+        self.finding.smallest = self.finding.smallest or fixed
+
+    def _draw(self, drawn: SearchStrategy[Case], round_: int) -> None:
         """Let Hypothesis draw until enough examples were conclusive, or one failed and was shrunk."""
         finding = self.finding
-        drawn = self.prop.cases(self.bench.support, finding.cell, finding.dtype)
 
         @hypothesis.seed(self.seed + round_)
         @settings(
@@ -168,10 +183,10 @@ class Search:
                 if self.shrinks >= self.profile.shrinks:
                     return
                 self.shrinks += 1
-            if finding.smallest is None and known:
+            if finding.smallest is None and known and not self.outcomes[self._name(case)].failed:
                 hypothesis.reject()  # a case counts once
             outcome = self._outcome(case)
-            if finding.smallest is None:
+            if finding.smallest is None and not known:
                 self._count(outcome)
             if outcome.failed:
                 finding.smallest = outcome

@@ -194,7 +194,8 @@ def structure(problem: Problem) -> tuple[object, ...]:
 def main(words: Sequence[str] | None = None) -> int:
     """Make the files; or, with --check, compare fresh ones with those there: status 1 if they are not alike."""
     parser = argparse.ArgumentParser(
-        prog="python -m conformance.train_text", description="Train small networks on a text; write snapshots as problems."
+        prog="python -m conformance.train_text",
+        description="Train small networks on a text; write snapshots as problems.",
     )
     parser.add_argument("--out", type=Path, default=DATA, metavar="DIR", help="the folder of the files (%(default)s)")
     parser.add_argument("--check", action="store_true", help="write nothing; compare fresh files with those in DIR")

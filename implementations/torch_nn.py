@@ -71,7 +71,9 @@ def gradients(problem: Any) -> dict[str, Any]:
         h, final = _run_in_blocks(module, x, tuple(start.values()), problem.lengths, block)
         o = read_out(problem, readout, h)  # (T,B,K)
         loss = partial_loss(problem, o, 0, final, np.ones(B, dtype=bool))
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        tensors = list(leaves.values())
+        # Where every row has length 0 and there is no initial state, nothing at all enters the loss.
+        found = torch.autograd.grad(loss, tensors, allow_unused=True) if loss.requires_grad else (None,) * len(tensors)
     grads = {
         name: torch.zeros_like(leaf) if grad is None else grad
         for (name, leaf), grad in zip(leaves.items(), found, strict=True)

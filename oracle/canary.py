@@ -35,7 +35,10 @@ def problems_found() -> list[str]:
 
 
 def check(who: str = "this process") -> None:
-    """Raises: EnvironmentUnsound, saying what is wrong and whose doing it was."""
+    """Raises: EnvironmentUnsound, saying what is wrong and whose doing it was.
+
+    >>> check("the target")
+    """
     found = problems_found()
     if found:
         raise EnvironmentUnsound(f"{who}: {'; '.join(found)}")

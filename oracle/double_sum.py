@@ -16,7 +16,18 @@ from oracle.unrolled import Unrolled
 
 
 def double_sum_gradients(unrolled: Unrolled) -> dict[str, Matrix]:
-    """Every gradient by the double sum. Shapes as `oracle.reverse.reverse_gradients`."""
+    """Every gradient by the double sum. Shapes as `oracle.reverse.reverse_gradients`.
+
+    >>> import numpy as np
+    >>> from bptt.problem import Loss, Problem
+    >>> from oracle.rational_numbers import RationalNumbers
+    >>> from oracle.unrolled import unroll
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="identity")
+    >>> double_sum_gradients(unroll(p, RationalNumbers()))["dx"].data  # dL_1/dx_1 + dL_2/dx_1 = 1 + 3, and 1
+    [Fraction(4, 1), Fraction(1, 1)]
+    """
     u, N, problem = unrolled, unrolled.N, unrolled.problem
     spec, B, D, H, T = problem.spec, problem.B, problem.D, problem.H, problem.T
     S = H * len(spec.states)

@@ -37,7 +37,16 @@ def spectral_norm_bounds(array: NDArray[Any]) -> tuple[float, float]:
 
 
 def matrix_norm_bounds(N: BallNumbers, M: Matrix) -> tuple[float, float]:
-    """(lower, upper) of the spectral norm of a matrix of balls, by (1). Call it within the scope of N."""
+    """(lower, upper) of the spectral norm of a matrix of balls, by (1). Call it within the scope of N.
+
+    Where the balls are too wide for the squarings, it is (0, inf): true, and of no use.
+
+    >>> N = BallNumbers(192)
+    >>> with N.scope():
+    ...     lower, upper = matrix_norm_bounds(N, Matrix(1, 2, [N.scalar(3), N.scalar(4)]))
+    >>> lower <= 5 <= upper
+    True
+    """
     A = N.matmul_tn(M, M) if M.cols <= M.rows else N.matmul_nt(M, M)
     n = A.rows
     if all(value == 0 for value in A.data):
@@ -56,15 +65,25 @@ def matrix_norm_bounds(N: BallNumbers, M: Matrix) -> tuple[float, float]:
 
 
 def _outwards(value: Any, direction: int) -> float:
-    """A ball's end as a float64 that is certainly beyond it."""
-    end = float(value.mid()) + direction * float(value.rad()) * (1 + 2.0**-40)
-    return float(np.nextafter(np.nextafter(end, direction * np.inf), direction * np.inf))
+    """A ball's end as a float64 that is certainly beyond it; 0 or infinity where the ball says nothing about a norm."""
+    end = float(value.upper() if direction > 0 else value.lower())
+    if end != end:
+        return np.inf if direction > 0 else 0.0
+    return max(0.0, float(np.nextafter(np.nextafter(end, direction * np.inf), direction * np.inf)))
 
 
 def state_jacobian(problem: Problem, N: BallNumbers, k: int, t: int) -> list[Matrix]:
     """ds_t/ds_k of each batch row, (S,S) with row i = d s_t / d s_k,i (row vectors), 0 <= k <= t <= T, as balls.
 
     The product of the local Jacobians that the cell derives by hand. A row that ended before t keeps its state.
+
+    >>> from bptt.problem import Loss
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": -2 * one, "b_h": one[0]}
+    >>> loss = Loss("cotangent", g=np.ones((4, 1, 1)))
+    >>> p = Problem("elman", params, np.ones((4, 1, 1)), loss, activation="identity")
+    >>> state_jacobian(p, BallNumbers(64), 1, 4)[0].data
+    [-8.00000000000000]
     """
     with scope(N):
         unrolled = unroll(problem, N)

@@ -188,6 +188,16 @@ def reverse_gradients(unrolled: Unrolled) -> dict[str, Matrix]:
     """Every gradient of an unrolled problem by reverse mode, with the problem's truncation.
 
     Shapes: as the parameters (vectors as one row), dx (T*B,D), dh0 and dc0 (B,H).
+
+    >>> import numpy as np
+    >>> from bptt.problem import Loss, Problem
+    >>> from oracle.rational_numbers import RationalNumbers
+    >>> from oracle.unrolled import unroll
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="identity")
+    >>> reverse_gradients(unroll(p, RationalNumbers()))["dW_hh"].data  # h_1 = 2, from the loss at t = 2
+    [Fraction(2, 1)]
     """
     return Reverse(unrolled).gradients()
 

@@ -58,7 +58,14 @@ class Solution:
 
 
 def scope(N: Numbers) -> AbstractContextManager[Any]:
-    """The precision scope of a number system, if it has one."""
+    """The precision scope of a number system, if it has one.
+
+    >>> N = numbers("arb", 200)
+    >>> with scope(N):
+    ...     third = N.scalar(1) / 3
+    >>> third.rel_accuracy_bits() > 190
+    True
+    """
     return N.scope() if isinstance(N, BallNumbers) else nullcontext()
 
 
@@ -78,7 +85,11 @@ def _split(N: Numbers, value: Scalar) -> tuple[float, float, float]:
 
 
 def numbers(name: str, prec: int) -> Numbers:
-    """The number system `arb`, `mpmath` or `rational`, of `prec` bits."""
+    """The number system `arb`, `mpmath` or `rational`, of `prec` bits.
+
+    >>> numbers("mpmath", 200).scalar(1, -2)
+    mpf('0.25')
+    """
     if name == "rational":
         return RationalNumbers()
     return BallNumbers(prec) if name == "arb" else MpmathNumbers(prec)
@@ -89,6 +100,13 @@ def solve(problem: Problem, N: Numbers, road: str = "reverse") -> Solution:
 
     Error:  exact for rationals; enclosed for balls; for mpmath, rounded at each operation to N.prec bits.
     Raises: Undecided where a ball straddles a relu's kink; NotInThisSystem where rationals cannot go.
+
+    >>> from bptt.problem import Loss
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="identity")
+    >>> solve(p, RationalNumbers(), road="double-sum").values["h"]  # 1 + 1, and 1 + 3 * 2 + 1
+    [Fraction(2, 1), Fraction(8, 1)]
     """
     with scope(N):
         unrolled = unroll(problem, N)
@@ -102,7 +120,15 @@ def solve(problem: Problem, N: Numbers, road: str = "reverse") -> Solution:
 
 
 def is_rational(problem: Problem) -> bool:
-    """Whether the problem needs no transcendental function, so that rationals solve it exactly."""
+    """Whether the problem needs no transcendental function, so that rationals solve it exactly.
+
+    >>> from bptt.problem import Loss
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="identity")
+    >>> is_rational(p)
+    True
+    """
     return problem.activation in ("relu", "identity") and problem.loss.kind != "cross_entropy"
 
 
@@ -111,6 +137,13 @@ def decided(problem: Problem, enough: Callable[[Solution], bool], first: int = F
     in rationals.
 
     Raises: PrecisionExhausted past LAST_PRECISION bits.
+
+    >>> from bptt.problem import Loss
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="sigmoid")
+    >>> decided(p, lambda solution: solution.near("dW_hh")[2].max() < 1e-100).N.prec
+    512
     """
     prec = first
     while prec <= LAST_PRECISION:

@@ -57,6 +57,14 @@ def find_truth(problem: Problem, model: Model) -> Truth:
     """Solve and bound a problem, at a precision that decides every entry against its budget.
 
     Raises: PrecisionExhausted.
+
+    >>> from bptt.problem import Loss
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="tanh")
+    >>> truth = find_truth(p, Model("float64"))
+    >>> truth.conclusive("dW_hh"), (truth.error("h", np.tanh([[[2.0]], [[2 + 3 * np.tanh(2)]]])) <= truth.allowed("h")).all()
+    (True, np.True_)
     """
     found: list[Budget] = []
 

@@ -46,7 +46,11 @@ class Unrolled:
 
 
 def stack(matrices: list[Matrix]) -> Matrix:
-    """Matrices of one width below one another."""
+    """Matrices of one width below one another.
+
+    >>> stack([Matrix(1, 2, [1, 2]), Matrix(1, 2, [3, 4])]).data
+    [1, 2, 3, 4]
+    """
     return Matrix(sum(m.rows for m in matrices), matrices[0].cols, [x for m in matrices for x in m.data])
 
 
@@ -54,6 +58,15 @@ def unroll(problem: Problem, N: Numbers) -> Unrolled:
     """Evaluate a problem's states, outputs, loss and dL/do in N.
 
     Raises: Undecided where a ball straddles a branch; NotInThisSystem where N lacks a function the problem needs.
+
+    >>> import numpy as np
+    >>> from bptt.problem import Loss
+    >>> from oracle.rational_numbers import RationalNumbers
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="identity")
+    >>> unroll(p, RationalNumbers()).loss  # h_1 + h_2
+    Fraction(10, 1)
     """
     T, B, H = problem.T, problem.B, problem.H
     trace = Trace(N)
@@ -128,7 +141,13 @@ def _loss(out: Unrolled) -> None:
 
 
 def softmax(N: Numbers, o: list[Any]) -> tuple[list[Any], Any]:
-    """The softmax of a row and the logarithm of its sum of exponentials."""
+    """The softmax of a row and the logarithm of its sum of exponentials.
+
+    >>> from oracle.mpmath_numbers import MpmathNumbers
+    >>> N = MpmathNumbers(64)
+    >>> softmax(N, [N.scalar(5), N.scalar(5)])[0]
+    [mpf('0.5'), mpf('0.5')]
+    """
     shift = o[0]
     for value in o[1:]:
         if not value - shift < 0:  # any shift is right; a large one keeps exp small

@@ -83,7 +83,7 @@ def entries(kind: str, seed: int, shape: tuple[int, ...], dtype: str) -> Array:
     elif kind == "quarters":
         out = rng.integers(-8, 9, shape) / 4.0
     elif kind == "spread":
-        out = rng.normal(size=shape) * 2.0 ** rng.integers(-40 if dtype == "float64" else -12, 6, shape)
+        out = rng.normal(size=shape) * 2.0 ** rng.integers(-40 if dtype == "float64" else -12, 4, shape)
     else:
         out = rng.normal(size=shape)
         if kind == "corners":

@@ -40,11 +40,18 @@ class ForwardErrors:
     second: dict[int, Floats] = field(default_factory=dict)
 
 
-def accumulate(graph: Graph, k: int) -> float:
-    """The number of terms of the sum that a `linear` node is."""
+def accumulate(graph: Graph, k: int) -> Floats:
+    """(T,B,1): the number of terms of the sum that a `linear` node is; inputs that are exactly 0 add no term."""
     place = graph.places[k]
-    inner = sum(graph.places[place.inputs[2 * i + 1]].value.shape[0] for i in range(place.products))
-    return inner + len(place.inputs) - 2 * place.products
+    T, B = graph.active.shape
+    count = np.full((T, B, 1), float(len(place.inputs) - 2 * place.products))
+    for i in range(place.products):
+        X, W = graph.places[place.inputs[2 * i]], graph.places[place.inputs[2 * i + 1]]
+        if X.name == "x":
+            count += (X.value != 0).sum(axis=-1, keepdims=True)
+        else:
+            count += W.value.shape[0]
+    return count
 
 
 def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
@@ -103,9 +110,11 @@ class _Forward:
         self.kinks = 0
         self.peak = 0.0
         self.fixed: dict[int, Floats] = {}  # of each linear node: sum |X||W| + |addends| over the exact values
+        self.terms: dict[int, Floats] = {}
         for k, place in enumerate(graph.places):
             if place.op == "linear":
                 self.fixed[k] = self._absolute_sum(k)
+                self.terms[k] = accumulate(graph, k)
                 self.peak = max(self.peak, float(self.fixed[k].max()))
 
     def _absolute_sum(self, k: int) -> Floats:
@@ -140,7 +149,7 @@ class _Forward:
         graph, model = self.graph, self.model
         places, place = graph.places, graph.places[k]
         total, local = 0.0, 0.0
-        n = accumulate(graph, k)
+        n = self.terms[k][t]
         flushed: Floats | float = 0.0
         for i in range(place.products):
             X, W = place.inputs[2 * i], place.inputs[2 * i + 1]
@@ -152,7 +161,7 @@ class _Forward:
             if not places[i].constant:
                 total, local = total + D[i], local + q[i]
         size = self.fixed[k][t] + model.u * total
-        r = model.terms(n) * size + n * model.eta * (size > 0) + flushed  # (2); sums of zeros are exact
+        r = (n * model.sum_unit + model.stores) * size + n * model.eta * (size > 0) + flushed  # (2); sums of zeros are exact
         return total + r, local + r
 
     def _activation(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
