@@ -70,7 +70,8 @@ class LiveProgress:
         self.bars.stop()
 
 
-def progress_for(stream: TextIO = sys.stderr) -> PlainProgress | LiveProgress:
-    """The display that suits a stream."""
+def progress_for(stream: TextIO | None = None) -> PlainProgress | LiveProgress:
+    """The display that suits a stream (default: standard error)."""
+    stream = sys.stderr if stream is None else stream
     live = stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
     return LiveProgress(stream) if live else PlainProgress(stream)

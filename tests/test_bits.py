@@ -60,7 +60,9 @@ def test_decode_of_every_float16() -> None:
 @each_dtype
 def test_decode_at_the_ends_of_the_range(dtype: str) -> None:
     info = np.finfo(FORMATS[dtype][0])
-    array = np.array([info.smallest_subnormal, -info.smallest_subnormal, info.tiny, info.max, info.min, -0.0], info.dtype)
+    array = np.array(
+        [info.smallest_subnormal, -info.smallest_subnormal, info.tiny, info.max, info.min, -0.0], info.dtype
+    )
     smallest, tiny, largest = (Fraction(float(x)) for x in (info.smallest_subnormal, info.tiny, info.max))
     assert values(*decode(array)) == [smallest, -smallest, tiny, largest, -largest, 0]
     assert decode(array)[0][0] == 1

@@ -106,7 +106,11 @@ print(canary.problems_found())
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
-    [("_TINY", np.zeros(1), FLUSHED), ("_EPS", np.array([0.0, 0.0, 0.0]), MODE), ("_EPS", np.array([2.0**-52, 0.0, 2.0**-52]), MODE)],
+    [
+        ("_TINY", np.zeros(1), FLUSHED),
+        ("_EPS", np.array([0.0, 0.0, 0.0]), MODE),
+        ("_EPS", np.array([2.0**-52, 0.0, 2.0**-52]), MODE),
+    ],
 )
 def test_canary_check_names_who_is_to_blame(
     monkeypatch: pytest.MonkeyPatch, name: str, value: np.ndarray, message: str

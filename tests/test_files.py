@@ -66,7 +66,9 @@ def any_problem(draw: st.DrawFn) -> Problem:
     else:
         loss = Loss("cross_entropy", target=np.eye(K, dtype=DTYPES[dtype])[rng.integers(0, K, (T, B))], **reductions)
     truncation = draw(
-        st.sampled_from([Truncation(), Truncation("window", k=2), Truncation("chunk", k=3), Truncation("periodic", k1=2, k2=5)])
+        st.sampled_from(
+            [Truncation(), Truncation("window", k=2), Truncation("chunk", k=3), Truncation("periodic", k1=2, k2=5)]
+        )
     )
     return Problem(
         cell=cell.name,
@@ -101,7 +103,9 @@ def small_problem(**changes: Any) -> Problem:
 
 @settings(max_examples=150)
 @given(any_problem(), st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3))
-def test_save_and_load_keep_every_bit(tmp_path_factory: pytest.TempPathFactory, problem: Problem, extra: Header) -> None:
+def test_save_and_load_keep_every_bit(
+    tmp_path_factory: pytest.TempPathFactory, problem: Problem, extra: Header
+) -> None:
     path = tmp_path_factory.getbasetemp() / "case.safetensors"
     save_problem(problem, path, extra)
     again, travelled = load_case(path)
@@ -254,7 +258,11 @@ def test_load_never_crashes_on_damaged_bytes(tmp_path_factory: pytest.TempPathFa
 
 HOSTILE: list[tuple[str, bytes, str]] = [
     ("empty", b"", "truncated or no safetensors file"),
-    ("header beyond the file", struct.pack("<Q", 2**40) + to_bytes(small_problem())[8:], "truncated or no safetensors file"),
+    (
+        "header beyond the file",
+        struct.pack("<Q", 2**40) + to_bytes(small_problem())[8:],
+        "truncated or no safetensors file",
+    ),
     ("header of 2^64-1 bytes", b"\xff" * 8 + to_bytes(small_problem())[8:], "truncated or no safetensors file"),
     ("a PNG", b"\x89PNG\r\n\x1a\n" + bytes(100), "truncated or no safetensors file"),
     ("deep outer nesting", assemble(b"[" * 300_000, b""), "truncated or no safetensors file"),
@@ -269,25 +277,53 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     ("version of lines", with_field(version="1\n2"), r"version '1\n2', expected 1"),
     ("extra list", with_field(extra=[1]), "its field extra is not an object"),
     ("no loss", with_field(loss=None), "not a valid problem: its header has a wrong or missing field"),
-    ("loss without kind", with_field(loss={"scale": 1}), "not a valid problem: its header has a wrong or missing field"),
-    ("truncation of lines", with_field(truncation={"a\nb": 1}), "not a valid problem: its header has a wrong or missing"),
-    ("truncation k", with_field(truncation={"kind": "window", "k": "2"}), "not a valid problem: truncation.k: got '2', exp"),
+    (
+        "loss without kind",
+        with_field(loss={"scale": 1}),
+        "not a valid problem: its header has a wrong or missing field",
+    ),
+    (
+        "truncation of lines",
+        with_field(truncation={"a\nb": 1}),
+        "not a valid problem: its header has a wrong or missing",
+    ),
+    (
+        "truncation k",
+        with_field(truncation={"kind": "window", "k": "2"}),
+        "not a valid problem: truncation.k: got '2', exp",
+    ),
     ("cell list", with_field(cell=["elman"]), "not a valid problem: cell: got ['elman'], expected one of elman"),
     ("cell of lines", with_field(cell="el\nman"), r"not a valid problem: cell: got 'el\nman', expected one of"),
     ("dtype object", with_field(dtype={}), "not a valid problem: its header has a wrong or missing field"),
     ("dtype name", with_field(dtype="int8"), "not a valid problem: dtype: got 'int8', expected one of float64"),
-    ("dtype of the arrays", with_field(dtype="float32"), "not a valid problem: params.W_xh: dtype float64, expected float32"),
+    (
+        "dtype of the arrays",
+        with_field(dtype="float32"),
+        "not a valid problem: params.W_xh: dtype float64, expected float32",
+    ),
     ("no x", renamed("x", "h0"), "not a valid problem: x: missing"),
     ("unknown array", renamed("params.b_h", "b_h"), "not a valid problem: arrays: got the unknown b_h"),
-    ("terminal codes", renamed("x", "\x1b[31m\n\u202e"), r"not a valid problem: arrays: got the unknown \x1b[31m\n\u202e"),
-    ("parameter of lines", renamed("params.b_h", "params.b\nh"), r"not a valid problem: params: got W_hh, W_xh, b\nh, exp"),
+    (
+        "terminal codes",
+        renamed("x", "\x1b[31m\n\u202e"),
+        r"not a valid problem: arrays: got the unknown \x1b[31m\n\u202e",
+    ),
+    (
+        "parameter of lines",
+        renamed("params.b_h", "params.b\nh"),
+        r"not a valid problem: params: got W_hh, W_xh, b\nh, exp",
+    ),
     ("a long name", renamed("params.b_h", "y" * 100_000), "not a valid problem: arrays: got the unknown yyyyyyy"),
     ("bfloat16 array", retyped("BF16", 2), "holds an array of a dtype that no problem has"),
     ("float8 array", retyped("F8_E4M3", 1), "holds an array of a dtype that no problem has"),
     ("complex array", retyped("C64", 8), "not a valid problem: x: dtype complex64, expected float64"),
     ("boolean array", retyped("BOOL", 1), "not a valid problem: x: dtype bool, expected float64"),
     ("NaN", with_entry("x", float("nan")), "not a valid problem: x[0, 0, 0]: got nan, expected a finite number"),
-    ("infinity", with_entry("loss.g", float("inf")), "not a valid problem: loss.g[0, 0, 0]: got inf, expected a finite"),
+    (
+        "infinity",
+        with_entry("loss.g", float("inf")),
+        "not a valid problem: loss.g[0, 0, 0]: got inf, expected a finite",
+    ),
     (
         "probability",
         with_entry("loss.target", 1e300, small_problem(loss=Loss("cross_entropy", target=np.ones((2, 1, 1))))),

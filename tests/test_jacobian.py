@@ -191,7 +191,9 @@ def start(problem: Problem, N: MpmathNumbers, b: int) -> list[Any]:
 
 @pytest.mark.parametrize(("cell", "activation"), ACTIVATED)
 @pytest.mark.parametrize(("k", "t"), [(0, 4), (1, 3), (2, 2), (3, 4)])
-def test_state_jacobian_is_the_difference_of_the_unrolled_network(cell: str, activation: str | None, k: int, t: int) -> None:
+def test_state_jacobian_is_the_difference_of_the_unrolled_network(
+    cell: str, activation: str | None, k: int, t: int
+) -> None:
     problem = problem_of(cell, activation, 4, 2, 2, [4, 2])
     N, balls = MpmathNumbers(600), BallNumbers(400)
     delta = N.scalar(1, -150)  # a central difference errs by about delta^2, and rounding by 2^-600 / delta

@@ -831,6 +831,20 @@ def test_terminal_table_fits_80_columns() -> None:
     assert "0.1.0 · standard · seed 0 · 2 min 5 s" in text
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_terminal_table_keeps_every_column_of_a_long_name(width: int) -> None:
+    name = "tests/mutants/elman.py:" + "recurrent_weight_overwritten" * 4
+    text = to_text(make_results(make_target(name, "not conformant"), make_target("numpy")), width=width)
+    table = text.split("\n\n")[0].split("\n")
+    assert max(map(len, table)) <= width
+    assert "tests/" in text
+    assert "written" in table[-2]
+    for part in ("not conformant", "23/29", "3,000", "99.9 %", "3.5e13"):
+        assert part in table[-2]
+    for heading in ("target", "verdict", "passed", "examples", "conclusive", "error÷budget"):
+        assert heading in text
+
+
 def test_terminal_without_a_terminal_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     print_summary(three(), stream)

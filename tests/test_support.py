@@ -29,7 +29,12 @@ def test_support_that_says_nothing_offers_everything_common(declared: object) ->
     assert support == Support()
     assert support.cells == tuple(CELLS)
     assert support.dtypes == ("float64", "float32"), "half precision is offered only where it is declared"
-    assert (support.lengths, support.h0_none, support.final_cotangents, support.deterministic) == (True, False, True, False)
+    assert (support.lengths, support.h0_none, support.final_cotangents, support.deterministic) == (
+        True,
+        False,
+        True,
+        False,
+    )
     assert (support.accumulate, support.elementary_ulp, support.subnormals) == (None, 4.0, "keep")
 
 
@@ -80,7 +85,10 @@ def test_support_is_a_copy() -> None:
         ({"cells": 5}, "SUPPORTS['cells']: got 5, expected a list of names"),
         ({"dtypes": [float]}, "SUPPORTS['dtypes']: got [<class 'float'>], expected a list of names"),
         ({"cells": ["elman", "gru"]}, "SUPPORTS['cells']: got 'gru', expected some of elman, gru_reset_after"),
-        ({"activations": ["gelu"]}, "SUPPORTS['activations']: got 'gelu', expected some of tanh, sigmoid, relu, identity"),
+        (
+            {"activations": ["gelu"]},
+            "SUPPORTS['activations']: got 'gelu', expected some of tanh, sigmoid, relu, identity",
+        ),
         ({"reductions": ["max"]}, "SUPPORTS['reductions']: got 'max', expected some of sum, mean, tokens"),
         ({"outputs": "loss"}, "SUPPORTS['outputs']: got 'loss', expected a list of names"),
         ({"lengths": 1}, "SUPPORTS['lengths']: got 1, expected True or False"),

@@ -25,7 +25,7 @@ from conformance.render.terminal import print_summary, shorten, visible
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMS", "MAX_BYTES", "SCHEMA", "ReportError", "load", "print_summary", "render", "validate"]
+__all__ = ["FORMS", "MAX_BYTES", "SCHEMA", "ReportError", "load", "print_summary", "render", "validate", "visible"]
 
 MAX_BYTES = 64 * 2**20
 """The largest results.json that is read."""

@@ -32,6 +32,7 @@ _COLOURS = {"certified": "green", "not conformant": "red", "no verdict": "yellow
 _ASCII = str.maketrans({"÷": "/", "·": "-", "─": "-", "…": "~", "–": "-"})
 _SHOWN = 10
 _MESSAGE_LINES = 12
+_NUMBERS = ("passed", "examples", "conclusive", "error÷budget")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -113,13 +114,14 @@ def to_text(results: Mapping[str, Any], *, width: int = 80, colour: bool = False
     stream = io.StringIO()
     console = Console(
         file=stream,
-        width=max(width, 60),
+        width=max(width, 74),
         force_terminal=colour,
         color_system="standard" if colour else None,
         legacy_windows=False,
         _environ={},
     )
-    console.print(_table(results["targets"]))
+    console.print(_table(results["targets"], console.width))
+    console.print()
     for target in results["targets"]:
         _print_target(console, target)
     facts = (
@@ -132,24 +134,32 @@ def to_text(results: Mapping[str, Any], *, width: int = 80, colour: bool = False
     return "".join(line.rstrip() + "\n" for line in stream.getvalue().rstrip().split("\n"))
 
 
-def _table(targets: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("target", overflow="ellipsis", no_wrap=True, max_width=26)
+def _table(targets: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """One row a target; a long name loses its middle, so that no other column gives way."""
+    rows = [_row(target) for target in targets]
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("target")
     table.add_column("verdict", no_wrap=True)
-    for heading in ("passed", "examples", "conclusive", "error÷budget"):
+    for heading in _NUMBERS:
         table.add_column(heading, justify="right", no_wrap=True)
-    for target in targets:
-        executed = [f for f in target["findings"] if f["verdict"] != "unsupported"]
-        certified = target["certified"]
-        table.add_row(
-            Text(visible(shorten(target["name"], 200))),
-            Text(target["verdict"], style=f"bold {_COLOURS[target['verdict']]}"),
-            f"{tally(executed).get('pass', 0)}/{len(executed)}",
-            f"{int(certified['examples']):,}",
-            percent(certified["conclusive_share"]),
-            ratio(certified["worst_error_over_budget"]),
-        )
+    columns = zip(("verdict", *_NUMBERS), *rows, strict=True)
+    room = max(width - sum(2 + max(map(len, column)) for column in columns), 8)
+    for target, (verdict, *numbers) in zip(targets, rows, strict=True):
+        name = shorten(visible(shorten(target["name"], 200)), room)
+        table.add_row(Text(name), Text(verdict, style=f"bold {_COLOURS[verdict]}"), *numbers)
     return table
+
+
+def _row(target: Mapping[str, Any]) -> tuple[str, ...]:
+    executed = [finding for finding in target["findings"] if finding["verdict"] != "unsupported"]
+    certified = target["certified"]
+    return (
+        target["verdict"],
+        f"{tally(executed).get('pass', 0)}/{len(executed)}",
+        f"{int(certified['examples']):,}",
+        percent(certified["conclusive_share"]),
+        ratio(certified["worst_error_over_budget"]),
+    )
 
 
 def _print_target(console: Console, target: Mapping[str, Any]) -> None:

@@ -1,0 +1,3 @@
+"""A file that is no adapter."""
+
+VALUE = 3

@@ -1,0 +1,68 @@
+"""Every planted bug is caught by the property that it names; no correct variant is accused.
+
+Here each property is run as `certify` runs it, without shrinking. The whole command on every planted bug, with the
+files that it writes and the replay, is tests/deep/test_planted_commands.py (`tox -e teeth`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from conformance.bench import TargetBench
+from conformance.engine import Profile, Search
+from conformance.targets import resolve
+from properties import PROPERTIES
+
+HERE = Path(__file__).parent
+FIRST_FAILURE = Profile("standard", 100, 0)
+BRIEF = Profile("smoke", 20, 0)
+
+
+def load(folder: str, name: str) -> ModuleType:
+    """A table of adapters, as a module of its own name (both folders have an elman.py)."""
+    path = HERE / folder / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{folder}_{name}_table", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.append(str(path.parent))
+    try:
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+PLANTED = load("mutants", "elman").PLANTED
+VARIANTS = load("variants", "elman").VARIANTS
+
+
+@pytest.mark.parametrize("name", sorted(PLANTED))
+def test_planted_bug_is_caught_by_the_property_that_it_names(name):
+    target = resolve(f"{HERE / 'mutants' / 'elman.py'}:{name}")
+    prop = PROPERTIES[PLANTED[name].caught_by]
+    verdicts = {}
+    for dtype in target.support.dtypes:
+        finding = Search(prop, TargetBench(target, dtype), "elman", dtype, FIRST_FAILURE, 0).run()
+        verdicts[dtype] = finding.verdict
+        if finding.verdict in ("fail", "crash"):
+            break
+    assert {"fail", "crash"} & set(verdicts.values()), verdicts
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_correct_variant_is_not_accused(name):
+    target = resolve(f"{HERE / 'variants' / 'elman.py'}:{name}")
+    for dtype in target.support.dtypes:
+        for prop in PROPERTIES.values():
+            finding = Search(prop, TargetBench(target, dtype), "elman", dtype, BRIEF, 0).run()
+            assert finding.verdict in ("pass", "unsupported", "inconclusive"), finding.smallest
+
+
+def test_every_property_catches_a_planted_bug_that_names_it():
+    assert {planted.caught_by for planted in PLANTED.values()} == set(PROPERTIES)
