@@ -24,7 +24,7 @@ from oracle.truth import Truth, find_truth
 from properties.base import Answer
 
 Configuration = tuple[object, ...]
-REMEMBERED = 64
+REMEMBERED = 300
 
 
 def configuration(problem: Problem) -> Configuration:
@@ -81,28 +81,39 @@ class Executed:
         self.unclaimed |= missing
 
 
+class Truths:
+    """The last few hundred truths, shared by the targets that are asked the same problems."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, Model], Truth] = OrderedDict()
+
+    def find(self, problem: Problem, model: Model) -> Truth:
+        """The exact solution and budget of a problem."""
+        name = (digest(problem), model)
+        if name not in self._known:
+            self._known[name] = find_truth(problem, model)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(name)
+        return self._known[name]
+
+
 class TargetBench:
     """One target under one property: satisfies `properties.base.Bench`."""
 
-    def __init__(self, target: Target, dtype: str) -> None:
+    def __init__(self, target: Target, dtype: str, truths: Truths | None = None) -> None:
         self.target = target
+        self._truths = Truths() if truths is None else truths
         self.support = target.support
         s = target.support
         self.model = Model(dtype, accumulate=s.accumulate, ulp=s.elementary_ulp, flush=s.subnormals == "flush")
         self.executed = Executed()
         self._served: dict[Configuration, frozenset[str]] = {}
         self._declined: dict[Configuration, str] = {}
-        self._truths: OrderedDict[str, Truth] = OrderedDict()
 
     def truth(self, problem: Problem) -> Truth:
         """The exact solution and budget."""
-        name = digest(problem)
-        if name not in self._truths:
-            self._truths[name] = find_truth(problem, self.model)
-            if len(self._truths) > REMEMBERED:
-                self._truths.popitem(last=False)
-        self._truths.move_to_end(name)
-        return self._truths[name]
+        return self._truths.find(problem, self.model)
 
     def run(self, problem: Problem) -> Answer:
         """The target's answer, checked. Raises: Declined, ContractBroken, TargetCrash."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from conformance.bench import Executed, TargetBench
-from conformance.engine import PROFILES, Finding, Profile, Search
+from bptt.cells import CELLS
+from bptt.problem import DTYPES
+from conformance.bench import Executed, TargetBench, Truths
+from conformance.engine import Finding, Profile, Search
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.results import (
     SCHEMA_VERSION,
@@ -29,9 +31,9 @@ from properties.base import Property
 class Progress(Protocol):
     """What a display of the run is told."""
 
-    def begin(self, target: str, findings: int) -> None: ...
+    def begin(self, findings: int) -> None: ...
     def finding(self, target: str, finding: Finding) -> None: ...
-    def end(self, target: str, verdict: str) -> None: ...
+    def end(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,6 @@ def select(ids: str | None) -> tuple[Property, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def profile_named(name: str) -> Profile:
-    """smoke, standard or thorough."""
-    return PROFILES[name]
-
-
 def run(plan: Plan, progress: Progress) -> dict[str, Any]:
     """Judge every target, write results.json, and return what it holds.
 
@@ -78,10 +75,8 @@ def run(plan: Plan, progress: Progress) -> dict[str, Any]:
             loaded.append((text, resolve(text), ""))
         except TargetUnavailable as error:
             loaded.append((text, None, str(error)))
-    targets = [
-        _unavailable(text, reason, progress) if target is None else judge_target(target, plan, progress)
-        for text, target, reason in loaded
-    ]
+    judged = judge_targets([target for _, target, _ in loaded if target is not None], plan, progress)
+    targets = [_unavailable(text, reason) if target is None else judged[text] for text, target, reason in loaded]
     results = {
         "schema_version": SCHEMA_VERSION,
         "suite_version": suite_version(),
@@ -98,9 +93,7 @@ def run(plan: Plan, progress: Progress) -> dict[str, Any]:
     return results
 
 
-def _unavailable(text: str, reason: str, progress: Progress) -> dict[str, Any]:
-    progress.begin(text, 0)
-    progress.end(text, "no verdict")
+def _unavailable(text: str, reason: str) -> dict[str, Any]:
     return {
         "name": text,
         "kind": "built-in",
@@ -113,24 +106,47 @@ def _unavailable(text: str, reason: str, progress: Progress) -> dict[str, Any]:
     }
 
 
-def judge_target(target: Target, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """All findings of one target and the verdict."""
-    support = target.support
-    work = [(p, cell, dtype) for cell in support.cells for dtype in support.dtypes for p in plan.properties if p.concerns(cell)]
-    progress.begin(target.name, len(work))
-    findings: list[Finding] = []
-    executed: list[Executed] = []
-    rendered: list[dict[str, Any]] = []
+@dataclass
+class Record:
+    """What has been found of one target so far."""
+
+    target: Target
+    findings: list[Finding] = field(default_factory=list)
+    executed: list[Executed] = field(default_factory=list)
+    rendered: list[dict[str, Any]] = field(default_factory=list)
+
+
+def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> dict[str, dict[str, Any]]:
+    """All findings of all targets, by name; targets that are asked the same problems share the truth about them."""
+    records = {target.name: Record(target) for target in targets}
+    work = [
+        (prop, cell, dtype)
+        for cell in CELLS
+        for dtype in DTYPES
+        for prop in plan.properties
+        if prop.concerns(cell)
+    ]
+    wanted = [(item, t) for item in work for t in targets if item[1] in t.support.cells and item[2] in t.support.dtypes]
+    progress.begin(len(wanted))
     for prop, cell, dtype in work:
-        bench = TargetBench(target, dtype)
-        finding = Search(prop, bench, cell, dtype, plan.profile, plan.seed).run()
-        findings.append(finding)
-        executed.append(bench.executed)
-        rendered.append(finding_json(finding, target, plan.report_dir))
-        progress.finding(target.name, finding)
-    certified = certified_json(executed, findings)
-    verdict, reason = conclude(findings, certified["keys"])
-    progress.end(target.name, verdict)
+        truths = Truths()
+        for (p, c, d), target in wanted:
+            if (p, c, d) == (prop, cell, dtype):
+                bench = TargetBench(target, dtype, truths)
+                finding = Search(prop, bench, cell, dtype, plan.profile, plan.seed).run()
+                record = records[target.name]
+                record.findings.append(finding)
+                record.executed.append(bench.executed)
+                record.rendered.append(finding_json(finding, target, plan.report_dir))
+                progress.finding(target.name, finding)
+    progress.end()
+    return {name: _conclusion(record) for name, record in records.items()}
+
+
+def _conclusion(record: Record) -> dict[str, Any]:
+    target = record.target
+    certified = certified_json(record.executed, record.findings)
+    verdict, reason = conclude(record.findings, certified["keys"])
     return {
         "name": target.name,
         "kind": target.kind,
@@ -138,8 +154,8 @@ def judge_target(target: Target, plan: Plan, progress: Progress) -> dict[str, An
         "reason": reason,
         "source": {"file": target.file, "sha256": target.sha256},
         "certified": certified,
-        "notes": _notes(executed, certified),
-        "findings": rendered,
+        "notes": _notes(record.executed, certified),
+        "findings": record.rendered,
     }
 
 
@@ -181,4 +197,4 @@ def exit_status(results: dict[str, Any]) -> int:
     return 0 if verdicts and all(verdict == "certified" for verdict in verdicts) else 3
 
 
-__all__ = ["Plan", "Progress", "conclude", "exit_status", "judge_target", "run", "select"]
+__all__ = ["Plan", "Progress", "conclude", "exit_status", "judge_targets", "run", "select"]

@@ -20,34 +20,35 @@ class PlainProgress:
         self.stream = stream
         self.done = self.total = 0
 
-    def begin(self, target: str, findings: int) -> None:
+    def begin(self, findings: int) -> None:
+        """So many findings are to be made."""
         self.done, self.total = 0, findings
-        self._line(f"{visible(target)}: {findings} findings to make")
 
     def finding(self, target: str, finding: Finding) -> None:
+        """One line."""
         self.done += 1
-        what = f"{finding.property.id} · {finding.cell} · {finding.dtype}"
+        what = f"{visible(target)} · {finding.property.id} · {finding.cell} · {finding.dtype}"
         counts = f"{finding.examples} examples, {finding.conclusive} conclusive, {finding.seconds:.1f} s"
         if finding.verdict == "unsupported":
             counts = visible(finding.message)[:100]
         self._line(f"[{self.done}/{self.total}] {finding.verdict:12} {what}: {counts}")
 
-    def end(self, target: str, verdict: str) -> None:
-        self._line(f"{visible(target)}: {verdict}")
+    def end(self) -> None:
+        """Nothing more to say: the summary follows."""
 
     def _line(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
 
 
 class LiveProgress:
-    """A bar a target."""
+    """One bar for the whole run."""
 
     def __init__(self, stream: TextIO) -> None:
         console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")))
         self.bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[at]}", markup=False),
@@ -56,17 +57,19 @@ class LiveProgress:
         )
         self.task: TaskID | None = None
 
-    def begin(self, target: str, findings: int) -> None:
-        self.task = self.bars.add_task(visible(target)[:24], total=findings, at="")
+    def begin(self, findings: int) -> None:
+        """Show the bar."""
+        self.task = self.bars.add_task("certify", total=findings, at="")
         self.bars.start()
 
     def finding(self, target: str, finding: Finding) -> None:
+        """Move it on."""
         assert self.task is not None
-        self.bars.update(self.task, advance=1, at=f"{finding.property.id} {finding.cell} {finding.dtype}"[:34])
+        at = f"{visible(target)[-20:]} {finding.property.id} {finding.cell}"
+        self.bars.update(self.task, advance=1, at=at[:40])
 
-    def end(self, target: str, verdict: str) -> None:
-        assert self.task is not None
-        self.bars.update(self.task, at=verdict)
+    def end(self) -> None:
+        """Take it away."""
         self.bars.stop()
 
 

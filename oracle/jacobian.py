@@ -10,6 +10,7 @@ relative ln(n) / (2m) of each other. Everything is in balls, so both bounds are 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def matrix_norm_bounds(N: BallNumbers, M: Matrix) -> tuple[float, float]:
 def _outwards(value: Any, direction: int) -> float:
     """A ball's end as a float64 that is certainly beyond it; 0 or infinity where the ball says nothing about a norm."""
     end = float(value.upper() if direction > 0 else value.lower())
-    if end != end:
+    if math.isnan(end):
         return np.inf if direction > 0 else 0.0
     return max(0.0, float(np.nextafter(np.nextafter(end, direction * np.inf), direction * np.inf)))
 

@@ -6,6 +6,7 @@ that Python's own + - * do is written here once, and a system adds its exact con
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -129,23 +130,22 @@ class Numbers(ABC):
     outer = matmul_tn
 
     def _zip(self, f: Callable[[Scalar, Scalar], Scalar], X: Matrix, Y: Matrix) -> Matrix:
-        if X.rows == Y.rows:
-            return Matrix(X.rows, X.cols, [f(x, y) for x, y in zip(X.data, Y.data, strict=True)])
-        if X.rows == 1:
-            return Matrix(Y.rows, Y.cols, [f(x, y) for x, y in zip(X.data * Y.rows, Y.data, strict=True)])
-        return Matrix(X.rows, X.cols, [f(x, y) for x, y in zip(X.data, Y.data * X.rows, strict=True)])
+        rows = max(X.rows, Y.rows)
+        left = X.data if X.rows == rows else X.data * rows
+        right = Y.data if Y.rows == rows else Y.data * rows
+        return Matrix(rows, X.cols, list(map(f, left, right)))  # map, not a comprehension: this is the inner loop
 
     def add(self, X: Matrix, Y: Matrix) -> Matrix:
         """X + Y; a single row broadcasts."""
-        return self._zip(lambda x, y: x + y, X, Y)
+        return self._zip(operator.add, X, Y)
 
     def sub(self, X: Matrix, Y: Matrix) -> Matrix:
         """X - Y; a single row broadcasts."""
-        return self._zip(lambda x, y: x - y, X, Y)
+        return self._zip(operator.sub, X, Y)
 
     def mul(self, X: Matrix, Y: Matrix) -> Matrix:
         """The entrywise product; a single row broadcasts."""
-        return self._zip(lambda x, y: x * y, X, Y)
+        return self._zip(operator.mul, X, Y)
 
     def one_minus(self, X: Matrix) -> Matrix:
         """1 - X, entrywise."""
@@ -153,7 +153,7 @@ class Numbers(ABC):
 
     def map(self, f: Callable[[Scalar], Scalar], X: Matrix) -> Matrix:
         """f of each entry."""
-        return Matrix(X.rows, X.cols, [f(x) for x in X.data])
+        return Matrix(X.rows, X.cols, list(map(f, X.data)))
 
     def columns(self, X: Matrix, start: int, stop: int) -> Matrix:
         """Columns start..stop-1."""

@@ -50,5 +50,6 @@ def test_doctests_show_every_public_function_of_the_oracle(path: Path) -> None:
 
 
 def test_doctests_that_are_missing_are_noticed() -> None:
-    source = 'def shown():\n    """One.\n\n    >>> 1\n    1\n    """\ndef bare():\n    """Two."""\ndef none(): pass\ndef _own(): pass'
+    shown = 'def shown():\n    """One.\n\n    >>> 1\n    1\n    """\n'
+    source = shown + 'def bare():\n    """Two."""\ndef none(): pass\ndef _own(): pass'
     assert without_example(source) == ["bare", "none"]

@@ -1,4 +1,4 @@
-"""Problem files: every bit comes back, the same problem is the same bytes, and whatever else a file holds is refused."""
+"""Problem files: every bit comes back, the same problem is the same bytes, and all else that a file holds is refused."""
 
 from __future__ import annotations
 
@@ -250,10 +250,12 @@ def test_load_never_crashes_on_damaged_bytes(tmp_path_factory: pytest.TempPathFa
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
     path.write_bytes(content)
+    message = ""
     try:
         load_problem(path)  # a changed value is another problem
     except FileError as error:
-        assert str(error).isprintable()
+        message = str(error)
+    assert message.isprintable()
 
 
 HOSTILE: list[tuple[str, bytes, str]] = [
@@ -342,8 +344,8 @@ def test_load_refuses_what_is_no_file(tmp_path: Path) -> None:
         load_problem(tmp_path)
     with pytest.raises(FileError, match="No such file or directory; expected a problem file"):
         load_problem(tmp_path / "nothing.safetensors")
+    (tmp_path / "case").write_bytes(b"")
     with pytest.raises(FileError, match="Not a directory"):
-        (tmp_path / "case").write_bytes(b"")
         load_problem(tmp_path / "case" / "x")
 
 

@@ -6,6 +6,7 @@ import copy
 import io
 import itertools
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -574,6 +575,7 @@ def test_html_shows_a_failure_whole() -> None:
         "PrecisionExhausted",
     ):
         assert part in page.text
+    assert "params.W_hh" not in page.text
     assert {"cases/3f2a.py", "cases/3f2a.safetensors", "cases/77aa.safetensors"} <= {
         str(attributes.get("href")) for _, attributes in page.tags
     }
@@ -615,7 +617,7 @@ def test_html_draws_what_is_zero_infinite_and_nan() -> None:
 
 
 def test_html_draws_no_mark_on_the_wrong_side_of_the_line() -> None:
-    values = [1.0, 1 - 1e-16, 0.99, 1 + 1e-15, 1.01]
+    values = [1.0, math.nextafter(1, 0), 0.99, math.nextafter(1, 2), 1.01]
     findings = [
         make_finding("pass" if value <= 1 else "fail", worst={"error_over_budget": value, "array": "dx", "where": []})
         for value in values
@@ -635,7 +637,7 @@ def test_html_says_how_many_marks_a_stack_hides() -> None:
 
 
 def test_html_without_any_measure_has_no_chart() -> None:
-    assert "svg" not in {tag for tag, _ in Page(to_html(make_results(make_target(findings=[])))).tags}
+    assert "svg" not in {tag for tag, _ in Page(to_html(make_results(make_target(findings=[make_finding("crash")])))).tags}
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -724,6 +726,7 @@ def test_markdown_says_it_in_short() -> None:
     assert "| `broken` | ✗ **not conformant** | 23 of 29 | 3,000 | 99.9 % | 3.5e13 |" in text
     assert "| `torch` | ○ **no verdict** | 0 of 0 | 0 | – | – |" in text
     assert "| fail | `oracle-agreement` | `elman` `float64` | `dW_hh[0,1]` | 3.5e13 |" in text
+    assert "`torch` has no verdict: `torch is not installed; pip install 'bpttcheck[torch]'`" in text
     assert "Replay: `bpttcheck replay reports/cases/3f2a.safetensors broken`" in text
     assert len(text) < 5000
 
@@ -759,6 +762,8 @@ def test_markdown_fence_is_longer_than_any_inside() -> None:
 def test_markdown_bounds_what_it_lists() -> None:
     targets = [make_target(f"target-{i}", "not conformant", findings=[make_finding("fail")] * 40) for i in range(40)]
     text = to_markdown(make_results(*targets))
+    assert text.count("**not conformant**") == 12
+    assert text.count("| fail |") == 12 * 12
     assert "28 more targets are in `report.html`" in text
     assert "28 more are in `report.html`" in text
     assert len(text) < 65536
@@ -845,6 +850,11 @@ def test_terminal_table_keeps_every_column_of_a_long_name(width: int) -> None:
         assert heading in text
 
 
+def test_terminal_prints_markup_as_it_is() -> None:
+    text = to_text(make_results(make_target("[red]a[/] :smile:")))
+    assert text.split("\n")[2].startswith("[red]a[/] :smile:  certified")
+
+
 def test_terminal_without_a_terminal_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     print_summary(three(), stream)
@@ -914,6 +924,7 @@ def test_terminal_lists_ten_failures() -> None:
         ("\ud800", "\\ud800"),
         ("a\nb\tc", "a\\x0ab\\x09c"),
     ],
+    ids=["plain", "escape", "nul", "override", "tag", "surrogate", "lines"],
 )
 def test_visible_shows_what_does_not_print(text: str, shown: str) -> None:
     assert visible(text) == shown

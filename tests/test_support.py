@@ -1,4 +1,4 @@
-"""The SUPPORTS declaration of an adapter: what it may say, what is assumed where it is silent, and how it is refused."""
+"""The SUPPORTS declaration of an adapter: what it may say, what holds where it is silent, and how it is refused."""
 
 from __future__ import annotations
 
