@@ -122,10 +122,10 @@ def recurrent(kind: str, seed: int, H: int, columns: int, norm: float, dtype: st
 
 
 def _size(draw: Draw, low_max: int, edges: bool, limit: int) -> int:
-    reachable = tuple(e for e in EDGES if e <= limit)
-    if edges and reachable and draw.flag(16):
-        return draw.of(reachable)
-    return draw.integer(1, min(low_max, limit))
+    """A size, or once in sixteen an edge. All three integers are always drawn: so a shrink leaves the others in place."""
+    reachable = tuple(e for e in EDGES if e <= limit) or (1,)
+    small, at_edge, edge = draw.integer(1, min(low_max, limit)), draw.flag(16), draw.of(reachable)
+    return edge if edges and at_edge else small
 
 
 def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: str) -> Problem:
@@ -169,11 +169,10 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
         initial = dict.fromkeys(initial)
     x = array(T, B, D)
     lengths = None
-    if shape.lengths and draw.flag(4):
-        seed = draw.seed()
-        lengths = np.random.default_rng(seed).integers(0, T + 1, B)
-        if draw.flag():
-            lengths = np.maximum(lengths, 1)
+    if shape.lengths:
+        unequal, seed, positive = draw.flag(4), draw.seed(), draw.flag()
+        if unequal:
+            lengths = np.maximum(np.random.default_rng(seed).integers(0, T + 1, B), int(positive))
     return Problem(
         cell=cell,
         activation=activation,
@@ -204,7 +203,8 @@ def _loss(
         only_last = draw.flag(5)
         if only_last:  # a loss on the last step alone: what truncation hides from
             g[:-1] = 0
-        finals = {f"g_{s}_final": array(B, H) for s in states} if shape.finals and draw.flag() else {}
+        ends = {f"g_{s}_final": array(B, H) for s in states} if shape.finals else {}
+        finals = ends if draw.flag() else {}
         return Loss("cotangent", g=g, **finals)  # type: ignore[arg-type]
     time = draw.of(shape.reductions)
     batch = "tokens" if time == "tokens" else draw.of([r for r in shape.reductions if r != "tokens"] or ["sum"])

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bptt.bits import decode, exact_sum
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 FORMATS = {"float64": (np.float64, np.uint64), "float32": (np.float32, np.uint32), "float16": (np.float16, np.uint16)}
 each_dtype = pytest.mark.parametrize("dtype", FORMATS)
 
@@ -42,6 +43,7 @@ def from_words(words: list[int], dtype: str) -> NDArray[Any]:
 
 
 @each_dtype
+@UNHURRIED
 @given(st.data())
 def test_decode_is_the_exact_value(dtype: str, data: st.DataObject) -> None:
     width = 8 * np.dtype(FORMATS[dtype][0]).itemsize
@@ -101,6 +103,7 @@ def test_decode_refuses_other_dtypes(dtype: Any) -> None:
         decode(np.ones(2, dtype=dtype))
 
 
+@UNHURRIED
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=8))
 def test_exact_sum_rounds_nothing(entries: list[float]) -> None:
     n, e = exact_sum(np.array(entries, dtype=np.float64))

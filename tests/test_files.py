@@ -1,4 +1,4 @@
-"""Problem files: every bit comes back, the same problem is the same bytes, and all else that a file holds is refused."""
+"""Problem files: every bit comes back, the same problem is the same bytes, and all else a file may hold is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -24,6 +24,7 @@ from bptt.files import load_case, load_problem, save_problem, to_bytes
 from bptt.problem import DTYPES, Loss, Problem
 from bptt.truncation import Truncation
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 Header = dict[str, Any]
 SPECIAL_BITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 23}  # the fraction's width
 
@@ -101,7 +102,7 @@ def small_problem(**changes: Any) -> Problem:
 # ---- what is saved comes back ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@settings(UNHURRIED, max_examples=150)
 @given(any_problem(), st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3))
 def test_save_and_load_keep_every_bit(
     tmp_path_factory: pytest.TempPathFactory, problem: Problem, extra: Header
@@ -123,7 +124,7 @@ def test_save_and_load_keep_every_bit(
     assert to_bytes(again, extra) == path.read_bytes()
 
 
-@settings(max_examples=50)
+@settings(UNHURRIED, max_examples=50)
 @given(any_problem(), st.randoms())
 def test_to_bytes_depends_on_the_problem_alone(problem: Problem, random: Any) -> None:
     names = list(problem.params)
@@ -242,7 +243,7 @@ def test_load_refuses_a_file_cut_anywhere(tmp_path: Path) -> None:
             load_problem(path)
 
 
-@settings(max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(st.data())
 def test_load_never_crashes_on_damaged_bytes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     content = bytearray(to_bytes(small_problem()))

@@ -9,7 +9,7 @@ import mpmath
 import numpy as np
 import pytest
 from flint import arb, fmpq
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -22,6 +22,7 @@ from oracle.mpmath_numbers import MpmathNumbers
 from oracle.numbers import Matrix
 from oracle.trace import Node, Trace
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 Array = NDArray[Any]
 ACTIVATED = [(name, phi) for name, cell in CELLS.items() for phi in cell.activations or (None,)]
 GAP = 1e-6  # what (1) allows with m = 2^31 is ln(20)/2^31, a thousandth of it
@@ -51,7 +52,7 @@ def matrices(kind: str, seed: int, rows: int, cols: int) -> Array:
     return A
 
 
-@settings(max_examples=120)
+@settings(UNHURRIED, max_examples=120)
 @given(
     st.sampled_from(["normal", "singular", "non-normal", "orthogonal", "integers", "spread", "two equal values"]),
     st.integers(0, 2**32 - 1),
@@ -70,7 +71,7 @@ def test_spectral_norm_bounds_enclose_numpys_svd(kind: str, seed: int, rows: int
     assert upper - lower <= GAP * norm
 
 
-@settings(max_examples=15)
+@settings(UNHURRIED, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 5))
 def test_spectral_norm_bounds_enclose_the_norm_to_60_digits(seed: int, rows: int, cols: int) -> None:
     A = matrices("normal", seed, rows, cols)
@@ -81,7 +82,7 @@ def test_spectral_norm_bounds_enclose_the_norm_to_60_digits(seed: int, rows: int
     assert context.mpf(lower) <= norm <= context.mpf(upper)
 
 
-@settings(max_examples=60)
+@settings(UNHURRIED, max_examples=60)
 @given(
     st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=8),
     st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=8),
@@ -250,14 +251,14 @@ def exact(ball: Any) -> Fraction:
     return int(n) * Fraction(2) ** int(e)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(UNHURRIED, max_examples=30)
 @given(st.floats(-3, 3), st.integers(0, 6), st.integers(0, 6))
 def test_state_jacobian_of_a_scalar_linear_network_is_a_power(w: float, k: int, n: int) -> None:
     (product,) = state_jacobian(linear(np.array([[w]]), max(1, k + n)), BallNumbers(60 * 12), k, k + n)
     assert exact(product.data[0]) == Fraction(w) ** n
 
 
-@settings(max_examples=15, deadline=None)
+@settings(UNHURRIED, max_examples=15)
 @given(st.permutations(range(5)), st.lists(st.sampled_from([1.0, -1.0]), min_size=5, max_size=5), st.integers(0, 9))
 def test_state_jacobian_of_a_signed_permutation_preserves_norms(order: list[int], signs: list[float], n: int) -> None:
     W = np.eye(5)[order] * np.array(signs)

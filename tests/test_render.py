@@ -637,7 +637,9 @@ def test_html_says_how_many_marks_a_stack_hides() -> None:
 
 
 def test_html_without_any_measure_has_no_chart() -> None:
-    assert "svg" not in {tag for tag, _ in Page(to_html(make_results(make_target(findings=[make_finding("crash")])))).tags}
+    assert "svg" not in {
+        tag for tag, _ in Page(to_html(make_results(make_target(findings=[make_finding("crash")])))).tags
+    }
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

@@ -13,7 +13,7 @@ import mpmath
 import numpy as np
 import pytest
 from flint import arb
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -33,6 +33,7 @@ from oracle.rounding import (
     ulp_distance,
 )
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 LAYOUT = {"float64": (11, 52), "float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}  # exponent, fraction bits
 FAR = 10**30  # an exponent that no shift survives
 each_dtype = pytest.mark.parametrize("dtype", LAYOUT)
@@ -111,14 +112,14 @@ def bits_of(array: NDArray[Any], dtype: str) -> list[int]:
 # ---- rounding one number ---------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=600)
+@settings(UNHURRIED, max_examples=600)
 @given(formats_and_numbers())
 def test_round_fraction_finds_the_nearest_number(case: tuple[str, Fraction]) -> None:
     dtype, exact = case
     assert round_fraction(exact, dtype) == nearest(exact, dtype)
 
 
-@settings(max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(formats_and_numbers(), st.integers(-5, 5))
 def test_round_exact_agrees_whatever_the_exponent_is_written_as(case: tuple[str, Fraction], shift: int) -> None:
     dtype, exact = case
@@ -128,7 +129,7 @@ def test_round_exact_agrees_whatever_the_exponent_is_written_as(case: tuple[str,
     assert round_exact(n, e, dtype) == nearest(dyadic, dtype)
 
 
-@settings(max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(st.integers(-(2**1100), 2**1100), st.integers(1, 2**1100), st.integers(-1100, 1100))
 @example(1, 2**1075, 0)
 @example(1, 2**1075 - 1, 0)
@@ -145,7 +146,7 @@ def test_round_fraction_to_float64_is_true_division(n: int, d: int, e: int) -> N
     assert round_fraction(Fraction(n, d), "float64") == (0 if n == 0 else want)
 
 
-@settings(max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(st.integers(0, 2**64 - 1) | st.integers(0x36800000, 0x47F00000).map(lambda high: high << 32))
 def test_round_fraction_is_numpys_cast(word: int) -> None:
     wide = np.array([word], dtype=np.uint64).view(np.float64)
@@ -211,7 +212,7 @@ def test_numpy_double_rounds_by_way_of_float64() -> None:
 # ---- balls -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=500)
+@settings(UNHURRIED, max_examples=500)
 @given(formats_and_numbers(), st.integers(0, 2**40), st.integers(-1500, 1100))
 def test_round_ball_is_the_rounding_of_both_ends(case: tuple[str, Fraction], r: int, k: int) -> None:
     dtype, exact = case
@@ -226,7 +227,7 @@ def test_round_ball_is_the_rounding_of_both_ends(case: tuple[str, Fraction], r: 
         assert ends == {got} or (got == 0 and ends <= {0, sign_bit(dtype)})
 
 
-@settings(max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(formats_and_numbers(), st.integers(1, 3), st.integers(-200, 60))
 def test_round_ball_decides_whatever_can_be_decided(case: tuple[str, Fraction], r: int, k: int) -> None:
     dtype, exact = case
@@ -274,6 +275,7 @@ def test_round_value_reads_balls_and_rationals() -> None:
 # ---- arrays ----------------------------------------------------------------------------------------------------------
 
 
+@UNHURRIED
 @given(st.lists(formats_and_numbers().map(lambda case: case[1]), min_size=6, max_size=6), dtypes)
 def test_to_array_holds_each_number_rounded(exact: list[Fraction], dtype: str) -> None:
     array = to_array(exact, (2, 1, 3), dtype)
@@ -413,6 +415,7 @@ def test_correctly_rounded_stops_at_the_last_precision(monkeypatch: pytest.Monke
 # ---- units in the last place -----------------------------------------------------------------------------------------
 
 
+@UNHURRIED
 @given(formats_and_numbers())
 def test_ulp_is_the_distance_to_the_next_number(case: tuple[str, Fraction]) -> None:
     dtype, exact = case
@@ -431,6 +434,7 @@ def test_ulp_at_zero_is_the_smallest_subnormal(dtype: str) -> None:
     assert ulp(dtype, 1, FAR) == ulp(dtype, *as_pair(value(infinity(dtype) - 1, dtype)))
 
 
+@UNHURRIED
 @given(dtypes, st.data())
 def test_ulp_distance_counts_the_numbers_between(dtype: str, data: st.DataObject) -> None:
     def draw() -> tuple[int, int]:

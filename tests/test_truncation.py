@@ -7,12 +7,13 @@ from math import ceil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bptt.truncation import KINDS, Truncation, sweeps
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 steps = st.integers(1, 12)
 Mask = NDArray[np.bool_]
 
@@ -48,6 +49,7 @@ def mask(truncation: Truncation, length: int, T: int | None = None) -> Mask:
     return out
 
 
+@UNHURRIED
 @given(truncations(), steps)
 def test_mask_is_the_formula(truncation: Truncation, length: int) -> None:
     got = mask(truncation, length, length + 2)
@@ -55,12 +57,14 @@ def test_mask_is_the_formula(truncation: Truncation, length: int) -> None:
         assert got[t - 1, s - 1] == (s <= t <= length and formula(truncation, t, s, length))
 
 
+@UNHURRIED
 @given(truncations(), steps, st.data())
 def test_first_is_the_smallest_step_of_the_mask(truncation: Truncation, length: int, data: st.DataObject) -> None:
     t = data.draw(st.integers(1, length))
     assert truncation.first(t, length) == min(s for s in range(1, t + 1) if formula(truncation, t, s, length))
 
 
+@UNHURRIED
 @given(truncations(), steps)
 def test_mask_is_an_interval_that_ends_at_the_loss(truncation: Truncation, length: int) -> None:
     for row, t in zip(mask(truncation, length), range(1, length + 1), strict=True):
@@ -68,17 +72,20 @@ def test_mask_is_an_interval_that_ends_at_the_loss(truncation: Truncation, lengt
         assert (np.diff(row[:t].astype(int)) >= 0).all()
 
 
+@UNHURRIED
 @given(steps, steps)
 def test_periodic_1_k_is_window_k(k: int, length: int) -> None:
     assert (mask(Truncation("periodic", k1=1, k2=k), length) == mask(Truncation("window", k=k), length)).all()
 
 
+@UNHURRIED
 @given(steps, steps, st.integers(0, 3))
 def test_periodic_that_reaches_the_start_is_full(k1: int, length: int, more: int) -> None:
     reaching = Truncation("periodic", k1=k1, k2=max(k1, length) + more)
     assert (mask(reaching, length) == mask(Truncation(), length)).all()
 
 
+@UNHURRIED
 @given(steps, st.integers(1, 5))
 def test_periodic_k_k_is_chunk_k_where_k_divides_the_length(k: int, blocks: int) -> None:
     periodic, chunk = Truncation("periodic", k1=k, k2=k), Truncation("chunk", k=k)
@@ -91,24 +98,28 @@ def test_periodic_k_k_is_not_chunk_k_where_the_tail_is_short() -> None:
     assert chunk.first(4, 4) == 4
 
 
+@UNHURRIED
 @given(steps, steps)
 def test_window_and_chunk_of_the_whole_length_are_full(length: int, more: int) -> None:
     for kind in ("window", "chunk"):
         assert (mask(Truncation(kind, k=length - 1 + more), length) == mask(Truncation(), length)).all()
 
 
+@UNHURRIED
 @given(steps)
 def test_window_1_and_chunk_1_are_one_step(length: int) -> None:
     for truncation in (Truncation("window", k=1), Truncation("chunk", k=1), Truncation("periodic", k1=1, k2=1)):
         assert (mask(truncation, length) == np.eye(length, dtype=np.bool_)).all()
 
 
+@UNHURRIED
 @given(steps, st.integers(1, 11))
 def test_window_grows_by_one_diagonal(length: int, k: int) -> None:
     more = mask(Truncation("window", k=k + 1), length) ^ mask(Truncation("window", k=k), length)
     assert (more == np.eye(length, k=-k, dtype=np.bool_)).all()
 
 
+@UNHURRIED
 @given(truncations(), st.lists(st.integers(0, 9), min_size=1, max_size=4), st.integers(0, 3))
 def test_sweeps_cover_the_mask_exactly(truncation: Truncation, lengths: list[int], more: int) -> None:
     T = max(1, max(lengths) + more)
@@ -126,6 +137,7 @@ def test_sweeps_cover_the_mask_exactly(truncation: Truncation, lengths: list[int
         assert (covered[b] == mask(truncation, length, T)).all()
 
 
+@UNHURRIED
 @given(truncations(), st.lists(st.integers(0, 9), min_size=1, max_size=4))
 def test_sweeps_visit_every_step_that_they_need_from_the_last(truncation: Truncation, lengths: list[int]) -> None:
     T = max(1, *lengths)
