@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from flint import arb_mat
@@ -32,8 +33,9 @@ Sizes = dict[str, int]
 
 
 def label(benchmark: Any, sizes: Sizes, subject: str) -> None:
-    """Say what is compared with what."""
-    benchmark.group = f"oracle, {PREC} bits, {' '.join(f'{name}={n}' for name, n in sizes.items())}"
+    """Say what is compared with what, and which integers mpmath computes with: Python's or gmpy2's."""
+    at = " ".join(f"{name}={n}" for name, n in sizes.items())
+    benchmark.group = f"oracle, {PREC} bits, {at} (mpmath on {mpmath.libmp.BACKEND})"
     benchmark.extra_info["subject"] = subject
 
 

@@ -1,0 +1,65 @@
+"""Certified digits: every printed digit is right, as many as asked, whatever the cell."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import mpmath
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bptt.files import load_problem, save_problem
+from bptt.problem import gradient_shapes
+from conformance.cli import main
+from oracle.digits import certified_digits, decimal
+from oracle.mpmath_numbers import MpmathNumbers
+from oracle.solution import solve
+from properties.edges import edge_problems
+from bptt.support import Support
+
+
+@given(st.fractions(), st.integers(1, 30))
+def test_decimal_is_within_half_a_unit_of_the_last_digit(value, digits):
+    text = decimal(value, digits)
+    if value == 0:
+        assert text == "0"
+        return
+    mantissa, exponent = text.split("e")
+    assert len(mantissa.replace("-", "").replace(".", "")) == digits
+    unit = Fraction(10) ** (int(exponent) - digits + 1)
+    assert abs(Fraction(text) - value) <= unit / 2
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm", "gru_reset_after"])
+@pytest.mark.parametrize("digits", [1, 17, 60])
+def test_certified_digits_agree_with_mpmath_at_far_higher_precision(cell, digits):
+    problem = next(iter(edge_problems(Support(), cell, "float64")))
+    found = certified_digits(problem, digits)
+    reference = solve(problem, MpmathNumbers(1000), "double-sum")
+    context = mpmath.MPContext()
+    context.prec = 1000
+    for key in gradient_shapes(problem):
+        for text, value in zip(found[key], reference.values[key], strict=True):
+            want = context.mpf(str(text)) if text != "0" else context.mpf(0)
+            assert abs(want - value) <= abs(value) * context.mpf(10) ** (1 - digits) * 0.5000001, key
+
+
+def test_oracle_command_prints_lines_and_json(capsys, tmp_path):
+    problem = next(iter(edge_problems(Support(), "elman", "float64")))
+    path = tmp_path / "p.safetensors"
+    save_problem(problem, path)
+    assert main(["oracle", str(path), "--digits", "5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("loss = ")
+    assert main(["oracle", str(path), "--digits", "5", "--json"]) == 0
+    nested = json.loads(capsys.readouterr().out)
+    assert f"dW_hh[1,0] = {nested['dW_hh'][1][0]}" in lines
+    assert set(nested) == set(gradient_shapes(load_problem(path)))
+
+
+@pytest.mark.parametrize("words", [["--digits", "0"], ["--digits", "99999"], ["--digits", "x"]])
+def test_oracle_command_refuses_bad_digits_in_one_line(capsys, tmp_path, words):
+    assert main(["oracle", str(tmp_path / "p.safetensors"), *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
