@@ -1,7 +1,7 @@
 """bpttcheck: the one module of this project that user code may import.
 
-    main()      the command `bpttcheck`: starts `python -P -m conformance`, so that no folder of the user's own that is
-                named `properties` or `oracle` shadows ours
+main()      the command `bpttcheck`: starts `python -P -m conformance`, so that no folder of the user's own that is
+            named `properties` or `oracle` shadows ours
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def main() -> NoReturn:
         os.environ.setdefault(variable, "1")
     command = [sys.executable, "-P", "-m", "conformance", *sys.argv[1:]]
     if os.name == "posix":
-        os.execv(command[0], command)
-    sys.exit(subprocess.call(command))
+        os.execv(command[0], command)  # noqa: S606 - this very interpreter
+    sys.exit(subprocess.call(command))  # noqa: S603 - the user's own words, no shell
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class Arithmetic(Protocol[V]):
     """Operations on matrices. Each is one node of the trace; an accumulation is one node whatever its length."""
 
     def linear(self, products: Sequence[tuple[V, V]], addends: Sequence[V] = ()) -> V:
-        """Sum of products X W, X (B,m), W (m,n), and addends (B,n) or (1,n): one sum, whose order is nobody's business."""
+        """Sum of products X W, X (B,m), W (m,n), and addends (B,n) or (1,n): one sum, in whatever order."""
 
     def columns(self, value: V, start: int, stop: int) -> V:
         """The columns start..stop-1 of a parameter or of a value."""

@@ -69,7 +69,7 @@ def load_case(path: Path | str) -> tuple[Problem, dict[str, Any]]:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}
             header = _header(path, metadata)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}; expected a problem file (.safetensors)") from error
     except SafetensorError as error:

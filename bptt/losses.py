@@ -18,7 +18,8 @@ def row_weights(problem: Problem) -> list[Fraction]:
     >>> import numpy as np
     >>> from bptt.problem import Loss
     >>> p = Problem("elman", {"W_xh": np.ones((1, 1)), "W_hh": np.ones((1, 1)), "b_h": np.ones(1)}, np.ones((4, 2, 1)),
-    ...             Loss("squared_error", target=np.ones((4, 2, 1)), scale=0.5, time_reduction="mean", batch_reduction="mean"),
+    ...             Loss("squared_error", target=np.ones((4, 2, 1)), scale=0.5, time_reduction="mean",
+    ...                  batch_reduction="mean"),
     ...             lengths=np.array([3, 0]), activation="tanh")
     >>> row_weights(p)
     [Fraction(1, 6), Fraction(0, 1)]

@@ -135,7 +135,7 @@ def gradient_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
     """
     T, B, D, H, K = problem.T, problem.B, problem.D, problem.H, problem.K
     shapes: dict[str, tuple[int, ...]] = {"loss": ()}
-    shapes |= {state: (T, B, H) for state in problem.spec.states}
+    shapes |= dict.fromkeys(problem.spec.states, (T, B, H))
     shapes["o"] = (T, B, K)
     shapes |= {f"d{name}": shape for name, shape in problem.parameter_shapes().items()}
     shapes["dx"] = (T, B, D)

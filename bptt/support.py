@@ -87,7 +87,9 @@ def _value(key: str, value: Any) -> Any:
     elif key == "max_size":
         ok = isinstance(value, Mapping) and all(n in SIZE_NAMES and type(v) is int and v >= 1 for n, v in value.items())
         if not ok:
-            raise ProblemError(f"SUPPORTS['max_size']: got {value!r}, expected {{'T': …, 'B': …, …}} with integers from 1")
+            raise ProblemError(
+                f"SUPPORTS['max_size']: got {value!r}, expected {{'T': …, 'B': …, …}} with integers from 1"
+            )
         return dict(value)
     elif key == "accumulate":
         if value is not None and value not in tuple(DTYPES):

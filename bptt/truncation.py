@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 from bptt.errors import ProblemError
 
 KINDS = ("full", "window", "chunk", "periodic", "cec")
-_NEEDS: dict[str, tuple[str, ...]] = {"full": (), "cec": (), "window": ("k",), "chunk": ("k",), "periodic": ("k1", "k2")}
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "cec": (),
+    "window": ("k",),
+    "chunk": ("k",),
+    "periodic": ("k1", "k2"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,9 @@ class Truncation:
             raise ProblemError(f"truncation.k2: got {self.k2}, expected at least k1 = {self.k1}")
 
     def __str__(self) -> str:
-        return self.kind + (f"({', '.join(str(getattr(self, n)) for n in _NEEDS[self.kind])})" if _NEEDS[self.kind] else "")
+        return self.kind + (
+            f"({', '.join(str(getattr(self, n)) for n in _NEEDS[self.kind])})" if _NEEDS[self.kind] else ""
+        )
 
     def first(self, t: int, length: int) -> int:
         """The smallest s >= 1 with m(t,s) = 1, for a row of this length and 1 <= t <= length.

@@ -46,7 +46,8 @@ def _names(problem: Problem) -> None:
         raise ProblemError(f"loss.time_reduction, loss.batch_reduction: {got}, expected 'tokens' in both or in neither")
     if problem.truncation.kind not in cell.truncations:
         raise ProblemError(
-            f"truncation.kind: got {problem.truncation.kind!r}, expected one of {', '.join(cell.truncations)} for {problem.cell}"
+            f"truncation.kind: got {problem.truncation.kind!r}, "
+            f"expected one of {', '.join(cell.truncations)} for {problem.cell}"
         )
 
 
@@ -93,7 +94,9 @@ def _shapes(problem: Problem) -> None:
         if initial is not None:
             expect_shape(f"{state}0", initial, (B, H), sizes)
     for name, array in problem.arrays():
-        integers = name == "lengths" or (name == "loss.target" and problem.loss.kind == "cross_entropy" and array.ndim == 2)
+        integers = name == "lengths" or (
+            name == "loss.target" and problem.loss.kind == "cross_entropy" and array.ndim == 2
+        )
         expected = np.dtype(np.int64) if integers else DTYPES[problem.dtype]
         if array.dtype != expected:
             raise ProblemError(f"{name}: dtype {array.dtype}, expected {expected} for a {problem.dtype} problem")
@@ -156,7 +159,9 @@ def _cotangent(loss: Loss, problem: Problem, sizes: str) -> None:
     if loss.g is None:
         raise ProblemError("loss.g: got None, expected an array for a cotangent loss")
     if (loss.time_reduction, loss.batch_reduction) != ("sum", "sum"):
-        raise ProblemError(f"loss: got reductions {loss.time_reduction}, {loss.batch_reduction}, expected sum for a cotangent")
+        raise ProblemError(
+            f"loss: got reductions {loss.time_reduction}, {loss.batch_reduction}, expected sum for a cotangent"
+        )
     expect_shape("loss.g", loss.g, (problem.T, problem.B, problem.K), sizes)
     if loss.g_c_final is not None and "c" not in problem.spec.states:
         raise ProblemError(f"loss.g_c_final: expected None, {problem.cell} has no cell state")

@@ -140,7 +140,8 @@ class TargetBench:
             raise ContractBroken(f"environment: the target changed this process's floating point: {error}") from error
         if where in self._declined:
             raise ContractBroken(
-                f"support: answered this problem but declined others of the same configuration ({self._declined[where]}); "
+                "support: answered this problem but declined others of the same configuration "
+                f"({self._declined[where]}); "
                 "want support that depends on names, flags and declared sizes alone"
             )
         check_untouched(problem, seen)
@@ -160,5 +161,7 @@ class TargetBench:
         if known != keys:
             key = min(known ^ keys)
             how = "missing from this answer but given" if key in known else "given in this answer but missing"
-            raise ContractBroken(f"{key}: {how} for other problems of the same configuration, want the same keys for all")
+            raise ContractBroken(
+                f"{key}: {how} for other problems of the same configuration, want the same keys for all"
+            )
         self.executed.note(problem, answer, every - keys)

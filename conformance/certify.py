@@ -120,11 +120,7 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
     """All findings of all targets, by name; targets that are asked the same problems share the truth about them."""
     records = {target.name: Record(target) for target in targets}
     work = [
-        (prop, cell, dtype)
-        for cell in CELLS
-        for dtype in DTYPES
-        for prop in plan.properties
-        if prop.concerns(cell)
+        (prop, cell, dtype) for cell in CELLS for dtype in DTYPES for prop in plan.properties if prop.concerns(cell)
     ]
     wanted = [(item, t) for item in work for t in targets if item[1] in t.support.cells and item[2] in t.support.dtypes]
     progress.begin(len(wanted))

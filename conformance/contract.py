@@ -80,7 +80,7 @@ def read_answer(problem: Problem, answer: Any) -> tuple[Answer, list[str]]:
     return {key: claimed[key] for key in shapes if key in claimed}, sorted(extra)
 
 
-def _array(key: str, value: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:  # type: ignore[type-arg]
+def _array(key: str, value: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray):
         raise ContractBroken(f"{key}: got a masked array, want a plain one")
     try:

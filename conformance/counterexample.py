@@ -18,7 +18,7 @@ from properties.base import Case, Comparison
 
 
 def extra_of(finding: Finding, outcome: Outcome, model: Model) -> dict[str, Any]:
-    """What travels with the problem so that it can be replayed: the property, its parameters, the declared arithmetic."""
+    """What travels with the problem so that it can be replayed: property, parameters, declared arithmetic."""
     return {
         "property": finding.property.id,
         "parameters": outcome.case.parameters,
@@ -136,7 +136,8 @@ def arrays(problem):
     """Every input array by name."""
     for name, array in problem.params.items():
         yield name, array
-    for holder, names in ((problem, ("x", "h0", "c0", "lengths")), (problem.loss, ("g", "g_h_final", "g_c_final", "target"))):
+    inputs, losses = ("x", "h0", "c0", "lengths"), ("g", "g_h_final", "g_c_final", "target")
+    for holder, names in ((problem, inputs), (problem.loss, losses)):
         for name in names:
             if getattr(holder, name) is not None:
                 yield name, getattr(holder, name)

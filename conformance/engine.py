@@ -38,7 +38,9 @@ class Profile:
     shrinks: int
 
 
-PROFILES = {p.name: p for p in (Profile("smoke", 20, 300), Profile("standard", 100, 600), Profile("thorough", 1000, 2000))}
+PROFILES = {
+    p.name: p for p in (Profile("smoke", 20, 300), Profile("standard", 100, 600), Profile("thorough", 1000, 2000))
+}
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Search:
             return finding
         try:
             self._judge_all()
-        except Exception as error:  # a fault of ours must not end the run, nor pass for a verdict
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the run, nor pass for a verdict
             finding.verdict, finding.message = "error", f"the suite itself failed: {describe(error)}"
         finding.seconds = time.perf_counter() - start
         return finding

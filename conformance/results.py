@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import secrets
 from pathlib import Path
@@ -71,8 +70,7 @@ def finding_json(finding: Finding, target: Target, report_dir: Path) -> dict[str
         "conclusive": int(finding.conclusive),
         "invalid": finding.declined,
         "seconds": round(finding.seconds, 3),
-        "worst": worst
-        and {"error_over_budget": plain(worst.ratio), "array": worst.key, "where": list(worst.where)},
+        "worst": worst and {"error_over_budget": plain(worst.ratio), "array": worst.key, "where": list(worst.where)},
         "message": finding.message,
         "notes": finding.notes,
         "counterexample": None,
@@ -162,7 +160,9 @@ def prepare_directory(report_dir: Path) -> None:
         probe.unlink()
     except OSError as error:
         why = error.strerror or str(error)
-        raise UsageError(f"--report-dir {report_dir}: cannot be written ({why}); expected a directory of your own") from error
+        raise UsageError(
+            f"--report-dir {report_dir}: cannot be written ({why}); expected a directory of your own"
+        ) from error
 
 
 def write_results(results: dict[str, Any], report_dir: Path) -> Path:
@@ -171,5 +171,5 @@ def write_results(results: dict[str, Any], report_dir: Path) -> Path:
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     temporary = report_dir / f".results-{secrets.token_hex(6)}.json"
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
     return path

@@ -1,8 +1,8 @@
 """Targets: from the text on the command line to something that answers problems.
 
-    name                     a built-in implementation
-    path/to/adapter.py[:f]   a file; f defaults to `gradients`; its folder is on sys.path while it is loaded
-    package.module[:f]       an importable module
+name                     a built-in implementation
+path/to/adapter.py[:f]   a file; f defaults to `gradients`; its folder is on sys.path while it is loaded
+package.module[:f]       an importable module
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def resolve(text: str) -> Target:
     available = registry.availability()
     names = ", ".join(name if reason is None else f"{name} (unavailable)" for name, reason in sorted(available.items()))
     raise UsageError(
-        f"target {text!r} is not known; expected one of {names}, or path/to/adapter.py[:function], or package.module[:function]"
+        f"target {text!r} is not known; expected one of {names}, "
+        "or path/to/adapter.py[:function], or package.module[:function]"
     )
 
 
@@ -66,7 +67,9 @@ def _has_function(text: str) -> bool:
 
 def _from_file(text: str, path: Path) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"target {text!r}: there is no file {path}; expected an adapter, path/to/adapter.py[:function]")
+        raise UsageError(
+            f"target {text!r}: there is no file {path}; expected an adapter, path/to/adapter.py[:function]"
+        )
     name = "bpttcheck_target_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     if name in sys.modules:
         return sys.modules[name]
@@ -80,7 +83,9 @@ def _from_file(text: str, path: Path) -> ModuleType:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
             del sys.modules[name]
-            raise UsageError(f"target {text!r}: loading {path} raised {describe(error)}; expected it to import") from error
+            raise UsageError(
+                f"target {text!r}: loading {path} raised {describe(error)}; expected it to import"
+            ) from error
     return module
 
 
@@ -90,10 +95,16 @@ def _from_module(text: str, name: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise UsageError(f"target {text!r}: there is no module {error.name}; expected package.module[:function]") from error
-        raise UsageError(f"target {text!r}: importing {name} raised {describe(error)}; expected it to import") from error
+            raise UsageError(
+                f"target {text!r}: there is no module {error.name}; expected package.module[:function]"
+            ) from error
+        raise UsageError(
+            f"target {text!r}: importing {name} raised {describe(error)}; expected it to import"
+        ) from error
     except (Exception, SystemExit) as error:
-        raise UsageError(f"target {text!r}: importing {name} raised {describe(error)}; expected it to import") from error
+        raise UsageError(
+            f"target {text!r}: importing {name} raised {describe(error)}; expected it to import"
+        ) from error
 
 
 @contextmanager
@@ -109,9 +120,13 @@ def _on_path(folder: Path) -> Any:
 def _target(text: str, kind: str, module: ModuleType, function: str) -> Target:
     call = getattr(module, function, None)
     if not callable(call):
-        offered = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_") and not isinstance(v, type)]
+        offered = [
+            n for n, v in vars(module).items() if callable(v) and not n.startswith("_") and not isinstance(v, type)
+        ]
         there = f"; it has {', '.join(sorted(offered)[:8])}" if offered else ""
-        raise UsageError(f"target {text!r}: no function {function!r} in it, so it is no adapter; expected gradients(problem){there}")
+        raise UsageError(
+            f"target {text!r}: no function {function!r} in it, so it is no adapter; expected gradients(problem){there}"
+        )
     declared = getattr(call, "SUPPORTS", getattr(module, "SUPPORTS", None))
     try:
         support = read_support(declared)

@@ -1,4 +1,4 @@
-"""A character-level training run; its snapshots are the problems in properties/data: `python -m conformance.train_text`.
+"""A character-level training run whose snapshots are properties/data: `python -m conformance.train_text`.
 
     x_t = onehot(s_t)                                 s: the text's symbols, cut into ROWS streams side by side  (1)
     L = mean over steps and rows of -log softmax(h_t W_hy + b_y)[s_{t+1}]                                        (2)

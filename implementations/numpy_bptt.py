@@ -127,7 +127,7 @@ def _forward(cell: Cell, params: Named, x: Array, start: Arrays, length: Array) 
     return steps
 
 
-def _backward(  # noqa: PLR0913, PLR0917 - the sums dx and grads are passed in, since every sweep adds to them
+def _backward(
     cell: Cell, params: Named, steps: list[Step], sweep: Sweep, dh: Array, dfinal: Arrays, grads: Named, dx: Array
 ) -> Arrays:
     """Run one sweep, add to grads and dx (T,B,D), and return what arrives below it, (B,H) a state.

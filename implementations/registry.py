@@ -36,7 +36,7 @@ _HINTS = {
 }
 
 
-class Unavailable(Exception):  # noqa: N818 - the name says the state, as a verdict does
+class Unavailable(Exception):
     """A built-in target that cannot be loaded here; `reason` names the fix."""
 
     def __init__(self, name: str, reason: str) -> None:

@@ -156,7 +156,7 @@ def _per_step(loss: Any, o: Tensor, steps: slice) -> Tensor:
     raise NotImplementedError(message)
 
 
-def _unroll(  # noqa: PLR0913, PLR0917 - a recording and a sweep share the loop
+def _unroll(
     step: Callable[[Named, Tensor, State], State],
     params: Named,
     x: Tensor,

@@ -45,7 +45,7 @@ def double_sum_gradients(unrolled: Unrolled) -> dict[str, Matrix]:
     for b in range(B):
         length = int(problem.row_lengths[b])
         if length == 0:
-            for i, name in enumerate(spec.states):
+            for name in spec.states:
                 final = u.final_cotangents.get(name)
                 if final is not None:
                     accumulate(initial[name], b * H, final.row(b))
@@ -105,8 +105,6 @@ def _output_cotangent(u: Unrolled, b: int, t: int) -> Matrix:
         y = N.decode(loss.target[t - 1, b]).data
     else:
         y = [N.scalar(int(k == loss.target[t - 1, b])) for k in range(K)]
-    p = []  # p_k = 1 / sum_j exp(o_j - o_k)
-    for k in range(K):
-        p.append(1 / N.sum([N.exp(o[j] - o[k]) for j in range(K)]))
+    p = [1 / N.sum([N.exp(o[j] - o[k]) for j in range(K)]) for k in range(K)]
     # dL/do_j = -sum_k y_k (1[j=k] - p_j)
     return Matrix(1, K, [weight * N.sum([y[k] * (p[j] - (1 if j == k else 0)) for k in range(K)]) for j in range(K)])

@@ -6,4 +6,4 @@ class PrecisionExhausted(ArithmeticError):
 
 
 class EnvironmentUnsound(RuntimeError):
-    """The process's floating-point environment was changed (rounding mode, flush-to-zero): nothing here can be trusted."""
+    """The process's floating point was changed (rounding mode, flush-to-zero): nothing here can be trusted."""

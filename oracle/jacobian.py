@@ -55,7 +55,7 @@ def matrix_norm_bounds(N: BallNumbers, M: Matrix) -> tuple[float, float]:
     log_scale = N.scalar(0)  # of A^m itself: A is rescaled after each squaring, its logarithm kept here
     for _ in range(SQUARINGS):
         size = sum((abs(v) for v in A.data), N.scalar(0)).mid()
-        A = N.map(lambda v, size=size: v / size, A)
+        A = Matrix(A.rows, A.cols, [value / size for value in A.data])
         log_scale = 2 * (log_scale + N.log(size))
         A = N.matmul(A, A)
     frobenius = N.log(N.sum([v * v for v in A.data])) / 2

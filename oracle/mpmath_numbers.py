@@ -26,8 +26,10 @@ class MpmathNumbers(Numbers):
         self.context.prec = prec
 
     def scalar(self, n: int, e: int = 0) -> Any:
-        return self.context.ldexp(self.context.mpf(n), e) if n.bit_length() <= self.prec else self.context.make_mpf(
-            mpmath.libmp.from_man_exp(n, e)
+        return (
+            self.context.ldexp(self.context.mpf(n), e)
+            if n.bit_length() <= self.prec
+            else self.context.make_mpf(mpmath.libmp.from_man_exp(n, e))
         )
 
     def ratio(self, value: Fraction) -> Any:

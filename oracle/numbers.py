@@ -101,9 +101,7 @@ class Numbers(ABC):
         """An array of floats as a matrix, exactly: all axes but the last become rows."""
         numbers, exponents = decode(array)
         cols = array.shape[-1] if array.ndim else 1
-        return Matrix(
-            len(numbers) // cols, cols, [self.scalar(n, e) for n, e in zip(numbers, exponents, strict=True)]
-        )
+        return Matrix(len(numbers) // cols, cols, [self.scalar(n, e) for n, e in zip(numbers, exponents, strict=True)])
 
     def zeros(self, rows: int, cols: int) -> Matrix:
         """A matrix of zeros."""

@@ -36,5 +36,9 @@ class RationalNumbers(Numbers):
         return Matrix(
             X.rows,
             W.cols,
-            [sum((x * w for x, w in zip(X.row(i), c, strict=True)), Fraction(0)) for i in range(X.rows) for c in columns],
+            [
+                sum((x * w for x, w in zip(X.row(i), c, strict=True)), Fraction(0))
+                for i in range(X.rows)
+                for c in columns
+            ],
         )

@@ -56,11 +56,11 @@ class Reverse:
                     self._seed(carry, b, s, from_output, s == lengths[b])
                 for b in range(B):
                     if s < sweep.first[b]:
-                        for name in carry:
-                            carry[name].data[b * H : (b + 1) * H] = [N.scalar(0)] * H
+                        for matrix in carry.values():
+                            matrix.data[b * H : (b + 1) * H] = [N.scalar(0)] * H
                 carry = self._step(s, carry)
-            for name in carry:
-                rows = [carry[name].row(b) if sweep.first[b] == 1 else [] for b in range(B)]
+            for name, matrix in carry.items():
+                rows = [matrix.row(b) if sweep.first[b] == 1 else [] for b in range(B)]
                 for b, row in enumerate(rows):
                     for j, value in enumerate(row):
                         initial[name].data[b * H + j] = initial[name].data[b * H + j] + value
@@ -98,7 +98,9 @@ class Reverse:
             self._pull(node, adjoint, adjoints)
         B, H = self.u.problem.B, self.u.problem.H
         before = {name: adjoints.get(id(step.inputs[name])) for name in carry}
-        return {name: self._fresh(matrix) if matrix is not None else self.N.zeros(B, H) for name, matrix in before.items()}
+        return {
+            name: self._fresh(matrix) if matrix is not None else self.N.zeros(B, H) for name, matrix in before.items()
+        }
 
     @staticmethod
     def _fresh(matrix: Matrix) -> Matrix:

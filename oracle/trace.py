@@ -22,7 +22,9 @@ class Node:
 
     __slots__ = ("extra", "inputs", "name", "op", "products", "slope", "value")
 
-    def __init__(self, op: str, value: Matrix, inputs: tuple[Node, ...] = (), name: str = "", extra: Any = None) -> None:
+    def __init__(
+        self, op: str, value: Matrix, inputs: tuple[Node, ...] = (), name: str = "", extra: Any = None
+    ) -> None:
         self.op = op
         self.value = value
         self.inputs = inputs
@@ -34,7 +36,9 @@ class Node:
     @property
     def constant(self) -> bool:
         """A parameter, or a block of one: the same node at every step."""
-        return self.op == "leaf" and self.name not in ("x", "h", "c") or self.op == "columns" and self.inputs[0].constant
+        return (
+            self.name not in ("x", "h", "c") if self.op == "leaf" else self.op == "columns" and self.inputs[0].constant
+        )
 
 
 class Trace:
@@ -74,7 +78,8 @@ class Trace:
                     Matrix(X.value.rows, product.cols, product.data[i * n : (i + 1) * n])
                     for i in range(all_steps.rows // X.value.rows)
                 ]
-            return self.stacked[id(W)][t]
+            step: Matrix = self.stacked[id(W)][t]
+            return step
         return self.N.matmul(X.value, W.value)
 
     def columns(self, value: Node, start: int, stop: int) -> Node:

@@ -16,7 +16,7 @@ from oracle.solution import Solution, decided
 
 CONCLUSIVE = {"float64": 2.0**-8, "float32": 2.0**-8, "float16": 2.0**-2, "bfloat16": 2.0**-2}
 DECIDED = 2.0**-10
-"""A solution's radius is at most this part of the budget (or of the smallest float64), so that it changes no verdict."""
+"""A solution's radius is at most this part of the budget (or the smallest float64), so that it changes no verdict."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Truth:
         bound: Floats = self.budget.arrays[key] + self.solution.near(key)[2]
         return bound
 
-    def error(self, key: str, got: np.ndarray) -> Floats:  # type: ignore[type-arg]
+    def error(self, key: str, got: np.ndarray) -> Floats:
         """|got - exact|, entry by entry; NaN and infinities in `got` stay NaN and infinite."""
         hi, lo, _ = self.solution.near(key)
         with np.errstate(all="ignore"):
@@ -48,7 +48,7 @@ class Truth:
         return bound == 0.0 or bound <= CONCLUSIVE[self.problem.dtype] * size
 
     def zero_scale(self, key: str) -> float:
-        """For an array that is exactly zero: the size of the products that cancel in it, or of a normal number's root."""
+        """For an array that is exactly zero: the size of the products that cancel, or a normal number's root."""
         tiny = {"float64": 2.0**-511, "float16": 2.0**-7}.get(self.problem.dtype, 2.0**-63)
         return max(float(np.linalg.norm(self.budget.scales.get(key, 0.0))), tiny)
 

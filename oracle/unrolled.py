@@ -1,6 +1,6 @@
 """The network of a problem, unrolled and evaluated in a number system: states, outputs, loss, and the trace.
 
-    s_t = step(x_t, s_{t-1}) for t <= length, s_t = s_{t-1} after it        o_t = h_t W_hy + b_y, or o_t = h_t
+s_t = step(x_t, s_{t-1}) for t <= length, s_t = s_{t-1} after it        o_t = h_t W_hy + b_y, or o_t = h_t
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def _loss(out: Unrolled) -> None:
                 gradient += y
             elif loss.kind == "squared_error":
                 differences = [value - goal for value, goal in zip(o, y, strict=True)]
-                terms.append(scale * weights[b] * N.sum([d * d for d in differences]))
-                gradient += [2 * scale * weights[b] * d for d in differences]
+                terms.append(weights[b] * scale * N.sum([d * d for d in differences]))
+                gradient += [weights[b] * scale * 2 * d for d in differences]
             else:
                 p, log_sum = softmax(N, o)
                 terms.append(weights[b] * N.sum([goal * (log_sum - value) for goal, value in zip(y, o, strict=True)]))

@@ -92,7 +92,7 @@ def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgeme
     return Judgement(tuple(out))
 
 
-def exact_sum(signed: Sequence[tuple[int, NDArray[np.floating]]]) -> Floats:  # type: ignore[type-arg]
+def exact_sum(signed: Sequence[tuple[int, NDArray[np.floating]]]) -> Floats:
     """The entrywise sum of sign times array, correctly rounded (math.fsum); NaN and infinities go through."""
     shape = signed[0][1].shape
     columns = [(sign * np.asarray(array, dtype=np.float64)).reshape(-1).tolist() for sign, array in signed]

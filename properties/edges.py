@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
-from properties.strategies import Shape, offered, probabilities, recurrent, to_dtype
+from properties.strategies import Array, Shape, offered, probabilities, recurrent, to_dtype
 
 SIZES = (  # T, B, D, H, K
     (1, 3, 2, 5, 3),
@@ -115,7 +116,9 @@ def _truncation(kind: str, k: int) -> Truncation:
     return Truncation(kind, k1=k, k2=k + 1) if kind == "periodic" else Truncation(kind)
 
 
-def _params(rng: np.random.Generator, cell: str, readout: str, sizes: tuple[int, int, int], dtype: str) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def _params(
+    rng: np.random.Generator, cell: str, readout: str, sizes: tuple[int, int, int], dtype: str
+) -> dict[str, Array]:
     D, H, K = sizes
     out = {}
     for name, dimensions in CELLS[cell].shapes(D, H).items():
@@ -139,7 +142,9 @@ def _loss(
 ) -> Loss:
     T, B, H, K = sizes
     if kind == "cotangent":
-        ends = {f"g_{s}_final": to_dtype(rng.normal(size=(B, H)), dtype) for s in states} if finals else {}
+        ends: dict[str, Any] = {}
+        if finals:
+            ends = {f"g_{s}_final": to_dtype(rng.normal(size=(B, H)), dtype) for s in states}
         return Loss(kind, g=to_dtype(rng.normal(size=(T, B, K)), dtype), **ends)
     if kind == "squared_error":
         target = to_dtype(rng.normal(size=(T, B, K)), dtype)

@@ -82,10 +82,14 @@ class JacobianNormBound(Property):
         left, norm, right = _top(got)
         ratio = norm / allowed if allowed else (0.0 if norm == 0 else np.inf)
         terms = tuple(
-            Term(float(left[i] * right[j]), problem, "dh0", (i, j)) for i in range(got.shape[0]) for j in range(got.shape[1])
+            Term(float(left[i] * right[j]), problem, "dh0", (i, j))
+            for i in range(got.shape[0])
+            for j in range(got.shape[1])
         )
         small = slack <= 2.0**-8 * bound or bound == 0.0
-        return Judgement((Comparison("dh0", (), norm, 0.0, norm, allowed, float(ratio), small, terms, f"bound {bound!r}"),))
+        return Judgement(
+            (Comparison("dh0", (), norm, 0.0, norm, allowed, float(ratio), small, terms, f"bound {bound!r}"),)
+        )
 
 
 def probe(problem: Problem) -> Problem:
@@ -108,8 +112,8 @@ def probe(problem: Problem) -> Problem:
     )
 
 
-def _top(matrix: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:  # type: ignore[type-arg]
-    """Unit vectors l, r and the number l M r, which is at most the spectral norm: a lower bound whatever l and r are."""
+def _top(matrix: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """Unit vectors l, r and the number l M r: a lower bound of the spectral norm, whatever l and r are."""
     if not np.isfinite(matrix).all():
         return np.zeros(matrix.shape[0]), float("nan"), np.zeros(matrix.shape[1])
     left, _, right = np.linalg.svd(matrix)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bptt.files import load_problem
 from bptt.problem import DTYPES, Problem
@@ -19,7 +20,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def text_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
-    """The shipped problems of a cell that a target offers to solve, in float64 or float32 (the values are float32's)."""
+    """The shipped problems of a cell that a target offers to solve, in float64 or float32."""
     if dtype not in ("float64", "float32"):
         return
     for path in sorted(DATA.glob(f"{cell}-*.safetensors")):
@@ -44,7 +45,7 @@ def text_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
 def in_dtype(problem: Problem, dtype: str) -> Problem:
     """The same numbers in another dtype; the stored ones are float32 values."""
 
-    def cast(name: str) -> object:
+    def cast(name: str) -> Any:
         array = getattr(problem, name)
         return None if array is None else array.astype(DTYPES[dtype])
 

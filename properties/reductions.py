@@ -43,7 +43,12 @@ def reduce_problem(draw: Draw, problem: Problem) -> Problem:
         return np.ones_like(array) if kind == 0 else np.zeros_like(array)
 
     classes = 2 if problem.loss.kind == "cross_entropy" else 1
-    T, B, D, H = size(problem.T), size(problem.B), size(problem.D), size(problem.H, classes if problem.readout == "none" else 1)
+    T, B, D, H = (
+        size(problem.T),
+        size(problem.B),
+        size(problem.D),
+        size(problem.H, classes if problem.readout == "none" else 1),
+    )
     K = size(problem.K, classes) if problem.readout == "linear" else H
     params: dict[str, Array] = {}
     for name, shape in problem.spec.shapes(problem.D, problem.H).items():
@@ -63,8 +68,8 @@ def reduce_problem(draw: Draw, problem: Problem) -> Problem:
         h0=None if problem.h0 is None else simpler(_copy(problem.h0[:B, :H])),
         c0=None if problem.c0 is None else simpler(_copy(problem.c0[:B, :H])),
         lengths=lengths,
-        loss=_loss(draw, simpler, problem.loss, (T, B, H, K)),
-        truncation=_truncation(draw, problem.truncation, T),
+        loss=_loss(simpler, problem.loss, (T, B, H, K)),
+        truncation=_truncation(draw, problem.truncation),
     )
 
 
@@ -84,15 +89,18 @@ def cut_blocks(array: Array, rows: int | None, H: int, smaller: int) -> Array:
     return _copy(flat if rows is None else flat[:rows])
 
 
-def _loss(draw: Draw, simpler: Any, loss: Loss, sizes: tuple[int, int, int, int]) -> Loss:
+def _loss(simpler: Any, loss: Loss, sizes: tuple[int, int, int, int]) -> Loss:
     T, B, H, K = sizes
     if loss.kind == "cotangent":
         assert loss.g is not None
         finals = {name: getattr(loss, name) for name in ("g_h_final", "g_c_final")}
+        cut: dict[str, Any] = {
+            name: None if final is None else simpler(_copy(final[:B, :H])) for name, final in finals.items()
+        }
         return Loss(
             "cotangent",
             g=simpler(_copy(loss.g[:T, :B, :K])),
-            **{name: None if final is None else simpler(_copy(final[:B, :H])) for name, final in finals.items()},
+            **cut,
         )
     assert loss.target is not None
     if loss.kind == "squared_error":
@@ -100,12 +108,12 @@ def _loss(draw: Draw, simpler: Any, loss: Loss, sizes: tuple[int, int, int, int]
     if loss.target.ndim == 2:
         return replace(loss, target=np.minimum(loss.target[:T, :B], K - 1))
     target = _copy(loss.target[:T, :B, :K])
-    if K < loss.target.shape[2]:  # what the lost classes had goes to the first: exact for multiples of 1/64
+    if loss.target.shape[2] > K:  # what the lost classes had goes to the first: exact for multiples of 1/64
         target[:, :, 0] += loss.target[:T, :B, K:].sum(axis=2).astype(target.dtype)
     return replace(loss, target=target)
 
 
-def _truncation(draw: Draw, truncation: Truncation, T: int) -> Truncation:
+def _truncation(draw: Draw, truncation: Truncation) -> Truncation:
     keep, k = draw.integer(0, KEPT), draw.integer(1, max(1, truncation.k or truncation.k1 or 1))
     if keep or truncation.kind not in ("window", "chunk"):
         return truncation

@@ -12,6 +12,7 @@ are one problem of one step with T B rows. The same is said of the rows of a bat
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis.strategies import SearchStrategy
@@ -36,7 +37,9 @@ class SharedWeightSummation(Property):
         "The gradient of a shared weight is the sum of the gradients of its T untied copies, "
         "of the batch rows on their own, and of the losses on their own."
     )
-    source = "Werbos (1990): backpropagation through time sums the contributions of all steps; linearity of the derivative."
+    source = (
+        "Werbos (1990): backpropagation through time sums the contributions of all steps; linearity of the derivative."
+    )
     needs = "the loss cotangent, or the reduction sum"
 
     def unsupported(self, support: Support, cell: str) -> str | None:
@@ -59,9 +62,7 @@ class SharedWeightSummation(Property):
         def build(draw: Draw) -> Case:
             form = draw.of(self._forms(support, cell))
             shape: Shape = replace_shape(base, reductions=("sum",))
-            if form != "rows":
-                shape = replace_shape(shape, losses=("cotangent",))
-            elif "sum" not in support.reductions:
+            if form != "rows" or "sum" not in support.reductions:
                 shape = replace_shape(shape, losses=("cotangent",))
             if form == "steps":
                 shape = replace_shape(shape, truncations=("full",), lengths=False)
@@ -72,7 +73,7 @@ class SharedWeightSummation(Property):
             elif form == "losses":  # one run a step
                 shape = replace_shape(shape, edges=False)
             problem = draw_problem(draw, shape, support, cell, dtype)
-            if form == "steps" and problem.T * problem.B > support.max_size.get("B", 1 << 20):
+            if form == "steps" and support.max_size.get("B", 1 << 20) < problem.T * problem.B:
                 form = "rows"
             return Case(problem, {"form": FORMS.index(form)})
 
@@ -107,8 +108,8 @@ class SharedWeightSummation(Property):
         return [replace(problem, x=x, h0=states["h"], c0=states.get("c"), loss=loss)]
 
     @staticmethod
-    def _rows(problem: Problem, bench: Bench) -> list[Problem]:
-        def row(array: Array | None, axis: int, b: int) -> Array | None:
+    def _rows(problem: Problem, _: Bench) -> list[Problem]:
+        def row(array: Array | None, axis: int, b: int) -> Any:
             return None if array is None else np.ascontiguousarray(np.take(array, [b], axis=axis))
 
         loss = problem.loss
@@ -131,7 +132,7 @@ class SharedWeightSummation(Property):
         ]
 
     @staticmethod
-    def _losses(problem: Problem, bench: Bench) -> list[Problem]:
+    def _losses(problem: Problem, _: Bench) -> list[Problem]:
         loss = problem.loss
         assert loss.g is not None
         pieces = []

@@ -28,10 +28,18 @@ Array = NDArray[Any]
 # that is saturated leaves nothing to judge.
 KINDS = (("ones", 3), ("zeros", 3), ("bits", 7), ("quarters", 14), ("normal", 58), ("corners", 9), ("spread", 6))
 READOUT_KINDS = (("ones", 3), ("zeros", 3), ("bits", 7), ("quarters", 14), ("normal", 73))
-WEIGHT_KINDS = (("ones", 1), ("zeros", 2), ("bits", 5), ("quarters", 12), ("scaled", 62), ("orthogonal", 8), ("non-normal", 10))
+WEIGHT_KINDS = (
+    ("ones", 1),
+    ("zeros", 2),
+    ("bits", 5),
+    ("quarters", 12),
+    ("scaled", 62),
+    ("orthogonal", 8),
+    ("non-normal", 10),
+)
 SPECTRAL_NORMS = (1.0, 0.9, 0.5, 0.7, 0.95, 0.1, 0.3, 1.1, 1.5, 2.0, 3.0)
 SHORT = 10
-"""Steps up to which weights may expand (norms above 1.1): beyond it float32 often has no tube, and nothing is judged."""
+"""Steps up to which weights may expand (norms above 1.1): beyond, float32 often has no tube."""
 EDGES = (16, 17, 32, 33, 64, 65)
 MAX_WORK = 120_000
 """T B H^2 of a drawn problem: what one judgement may cost."""
@@ -88,7 +96,9 @@ def entries(kind: str, seed: int, shape: tuple[int, ...], dtype: str) -> Array:
         out = rng.normal(size=shape)
         if kind == "corners":
             info = np.finfo(DTYPES[dtype])
-            specials = np.array([0.0, -0.0, 1.0, -1.0, float(info.smallest_subnormal), float(info.tiny), 8.0, -30.0, 1e-3])
+            specials = np.array(
+                [0.0, -0.0, 1.0, -1.0, float(info.smallest_subnormal), float(info.tiny), 8.0, -30.0, 1e-3]
+            )
             at = rng.random(shape) < 0.3
             out = np.where(at, rng.choice(specials, shape), out)
     return to_dtype(out, dtype)
@@ -122,7 +132,7 @@ def recurrent(kind: str, seed: int, H: int, columns: int, norm: float, dtype: st
 
 
 def _size(draw: Draw, low_max: int, edges: bool, limit: int) -> int:
-    """A size, or once in sixteen an edge. All three integers are always drawn: so a shrink leaves the others in place."""
+    """A size, or once in sixteen an edge. All three integers are always drawn: a shrink leaves the others in place."""
     reachable = tuple(e for e in EDGES if e <= limit) or (1,)
     small, at_edge, edge = draw.integer(1, min(low_max, limit)), draw.flag(16), draw.of(reachable)
     return edge if edges and at_edge else small
@@ -134,7 +144,7 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
     T, B, D, H, K = (
         _size(draw, most, shape.edges, limit[name]) for name, most in zip("TBDHK", shape.largest, strict=True)
     )
-    while T * B * H * H > shape.work and max(T, B, H) > 8:
+    while shape.work < T * B * H * H and max(T, B, H) > 8:
         T, B, H = (max(1, T * 2 // 3), max(1, B - 1), H) if T >= H else (T, B, max(1, H * 2 // 3))
     activation = draw.of(shape.activations)
     readout = draw.of(shape.readouts)
@@ -142,7 +152,7 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
     if loss_kind == "cross_entropy":  # with one class every gradient is zero
         K, H = max(K, min(2, limit["K"])), H if readout == "linear" else max(H, min(2, limit["H"]))
     K = K if readout == "linear" else H
-    if readout == "none" and H > limit["K"]:
+    if readout == "none" and limit["K"] < H:
         H = K = limit["K"]
 
     def array(*dimensions: int, scale: float = 1.0, kinds: tuple[tuple[str, int], ...] = KINDS) -> Array:
@@ -241,4 +251,14 @@ def problems(support: Support, cell: str, dtype: str, narrow: Shape | None = Non
     return Recipe(lambda draw: draw_problem(draw, shape, support, cell, dtype))
 
 
-__all__ = ["Shape", "draw_problem", "entries", "offered", "probabilities", "problems", "recurrent", "replace_shape", "to_dtype"]
+__all__ = [
+    "Shape",
+    "draw_problem",
+    "entries",
+    "offered",
+    "probabilities",
+    "problems",
+    "recurrent",
+    "replace_shape",
+    "to_dtype",
+]

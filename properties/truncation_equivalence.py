@@ -1,14 +1,15 @@
 """truncation-equivalence: each truncation is the masked double sum, and the truncations are related as the mask says.
 
-    double-sum   every gradient equals the literal masked double sum, by local Jacobians derived by hand
-    identity     truncations with the same mask give the same gradient: periodic(1,k) = window(k), k >= T is full,
-                 periodic(k1, k2 >= T) is full, periodic(k,k) = chunk(k) where k divides every length
-    chunks       chunk(k) is the sum over its chunks run on their own, each from the state that the one before left
+double-sum   every gradient equals the literal masked double sum, by local Jacobians derived by hand
+identity     truncations with the same mask give the same gradient: periodic(1,k) = window(k), k >= T is full,
+             periodic(k1, k2 >= T) is full, periodic(k,k) = chunk(k) where k divides every length
+chunks       chunk(k) is the sum over its chunks run on their own, each from the state that the one before left
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis.strategies import SearchStrategy
@@ -16,7 +17,8 @@ from hypothesis.strategies import SearchStrategy
 from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
-from oracle.solution import BallNumbers, scope, solve
+from oracle.ball_numbers import BallNumbers
+from oracle.solution import scope, solve
 from oracle.truth import Truth
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, against_truth, of_sums
@@ -30,7 +32,10 @@ class TruncationEquivalence(Property):
     """Three forms, drawn in turn, as far as the target offers the truncations."""
 
     id = "truncation-equivalence"
-    statement = "Each truncation equals the masked double sum; equal masks give equal gradients; chunk(k) is the sum over its chunks."
+    statement = (
+        "Each truncation equals the masked double sum; equal masks give equal gradients; "
+        "chunk(k) is the sum over its chunks."
+    )
     source = "The definition of the masks; Williams and Peng (1990) for periodic truncation."
     needs = "a truncation other than full"
 
@@ -100,7 +105,10 @@ _KINDS = ("full", "window", "chunk", "periodic")
 
 def _encode(truncation: Truncation) -> dict[str, int]:
     numbers = {name: getattr(truncation, name) for name in ("k", "k1", "k2")}
-    return {"kind": _KINDS.index(truncation.kind), **{name: value for name, value in numbers.items() if value is not None}}
+    return {
+        "kind": _KINDS.index(truncation.kind),
+        **{name: value for name, value in numbers.items() if value is not None},
+    }
 
 
 def _decode(parameters: dict[str, int]) -> Truncation:
@@ -123,7 +131,7 @@ def _chunks(problem: Problem, bench: Bench) -> list[Problem]:
             rounded = to_dtype(np.array(exact).reshape(problem.B, problem.H), problem.dtype)
             initial[name] = getattr(problem, f"{name}0") if start == 0 else rounded
         ends_here = (lengths > start) & (lengths <= stop)
-        finals: dict[str, Array | None] = {}
+        finals: dict[str, Any] = {}
         for name in problem.spec.states:
             final = getattr(loss, f"g_{name}_final")
             finals[f"g_{name}_final"] = None if final is None else final * ends_here[:, None].astype(final.dtype)
@@ -135,7 +143,7 @@ def _chunks(problem: Problem, bench: Bench) -> list[Problem]:
                 c0=initial.get("c"),
                 lengths=None if problem.lengths is None else np.clip(lengths - start, 0, stop - start),
                 loss=Loss("cotangent", g=np.ascontiguousarray(loss.g[start:stop]), **finals),
-                truncation=Truncation("full" if "full" in bench.support.truncations else "chunk", **({} if "full" in bench.support.truncations else {"k": k})),
+                truncation=Truncation("full") if "full" in bench.support.truncations else problem.truncation,
             )
         )
     return pieces

@@ -106,8 +106,8 @@ def make_problem(
     for name, shape in shapes.items():
         value = rng.normal(size=shape)
         if name in ("W_h", "W_hh"):
-            for block in np.split(value, shape[1] // H, axis=1):
-                block *= norm / np.linalg.norm(block, 2)
+            blocks = np.split(value, shape[1] // H, axis=1)
+            value = np.concatenate([block * (norm / np.linalg.norm(block, 2)) for block in blocks], axis=1)
         params[name] = value.astype(dtype)
     states = {f"{state}0": rng.normal(size=(B, H)).astype(dtype) for state in CELLS[cell].states}
     lengths = rng.integers(0, T + 1, size=B) if padded and seed % 3 else None

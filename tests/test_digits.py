@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from bptt.files import load_problem, save_problem
 from bptt.problem import gradient_shapes
+from bptt.support import Support
 from conformance.cli import main
 from oracle.digits import certified_digits, decimal
 from oracle.mpmath_numbers import MpmathNumbers
 from oracle.solution import solve
 from properties.edges import edge_problems
-from bptt.support import Support
 
 
 @given(st.fractions(), st.integers(1, 30))

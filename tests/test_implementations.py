@@ -78,7 +78,7 @@ def make_loss(rng: np.random.Generator, name: str, reductions: tuple[str, ...], 
     return loss
 
 
-def make_problem(  # noqa: PLR0913 - each argument is one field
+def make_problem(
     seed: int,
     cell: str = "elman",
     activation: str | None = "tanh",

@@ -48,7 +48,7 @@ def test_file_holds_the_planned_network(plan: Plan) -> None:
         problem, extra = load_case(DATA / plan.file(updates))
         assert (problem.cell, problem.activation, problem.dtype) == (plan.cell, plan.activation, "float32")
         assert (problem.readout, problem.loss.kind) == ("linear", "cross_entropy")
-        assert (problem.T, problem.B, problem.H) == (steps, 2, plan.H)
+        assert (steps, 2, plan.H) == (problem.T, problem.B, problem.H)
         assert problem.D == problem.K == len(ALPHABET)
         assert extra == {"updates": updates, "alphabet": ALPHABET}
 

@@ -34,7 +34,7 @@ class Cell(ABC):
 
     @abstractmethod
     def prepare(self, A: Arithmetic[Any], params: dict[str, Any], H: int) -> dict[str, Any]:
-        """What the step uses of the parameters: blocks of columns by their own names. Done once, before the first step."""
+        """What the step uses of the parameters: blocks of columns by their names. Done once, before the first step."""
 
     @abstractmethod
     def step(

@@ -24,8 +24,12 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a built-in name, a file.py[:function] or a module[:function]")
-    parser.add_argument("--profile", choices=list(PROFILES), default="standard", help="how many examples (default: standard)")
+    parser.add_argument(
+        "targets", nargs="+", metavar="TARGET", help="a built-in name, a file.py[:function] or a module[:function]"
+    )
+    parser.add_argument(
+        "--profile", choices=list(PROFILES), default="standard", help="how many examples (default: standard)"
+    )
     parser.add_argument("--select", metavar="ID,...", help="only these properties")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other problems (default: 0)")
     parser.add_argument("--report-dir", type=Path, default=Path("reports"), metavar="DIR", help="default: reports")

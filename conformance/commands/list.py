@@ -36,7 +36,9 @@ def main(arguments: argparse.Namespace) -> int:
             print(f"{cell.name}: {cell.title}")
             for line in cell.equations:
                 print(f"    {line}")
-            shapes = ", ".join(f"{name} ({','.join(map(str, _letters(shape)))})" for name, shape in cell.shapes(1001, 7).items())
+            shapes = ", ".join(
+                f"{name} ({','.join(map(str, _letters(shape)))})" for name, shape in cell.shapes(1001, 7).items()
+            )
             print(f"    parameters: {shapes}")
     return 0
 

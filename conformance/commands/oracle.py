@@ -27,7 +27,9 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("problem", type=Path, metavar="PROBLEM", help="a problem file (.safetensors)")
-    parser.add_argument("--digits", type=int, default=17, metavar="N", help=f"significant digits, 1 to {MAX_DIGITS} (default: 17)")
+    parser.add_argument(
+        "--digits", type=int, default=17, metavar="N", help=f"significant digits, 1 to {MAX_DIGITS} (default: 17)"
+    )
     parser.add_argument("--json", action="store_true", help="nested lists of strings instead of lines")
 
 

@@ -1,4 +1,4 @@
-"""bpttcheck replay: judge one saved case again, on targets that the caller names and never on one that the file names."""
+"""bpttcheck replay: judge a saved case again, on targets that the caller names, never on one that the file names."""
 
 from __future__ import annotations
 
@@ -50,9 +50,12 @@ def read_case(path: Path, case: Case, extra: dict[str, Any]) -> tuple[str, Case]
     property_id = extra.get("property", "oracle-agreement")
     parameters = extra.get("parameters", {})
     if property_id not in PROPERTIES:
-        raise UsageError(f"{path}: property {str(property_id)[:80]!r} is not known; expected one of {', '.join(PROPERTIES)}")
+        raise UsageError(
+            f"{path}: property {str(property_id)[:80]!r} is not known; expected one of {', '.join(PROPERTIES)}"
+        )
     valid = isinstance(parameters, dict) and all(
-        isinstance(k, str) and isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 31 for k, v in parameters.items()
+        isinstance(k, str) and isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 31
+        for k, v in parameters.items()
     )
     if not valid:
         raise UsageError(f"{path}: its parameters are {str(parameters)[:80]!r}; expected names with integers from 0")
@@ -73,7 +76,9 @@ def replay(name: str, property_id: str, case: Case) -> int:
         try:
             outcome = judge(prop, case, bench)
         except (KeyError, IndexError, TypeError, ValueError, AssertionError) as error:
-            raise UsageError(f"the case does not fit the property {property_id} ({type(error).__name__}: {error})") from error
+            raise UsageError(
+                f"the case does not fit the property {property_id} ({type(error).__name__}: {error})"
+            ) from error
         if outcome.failed:
             finding = Finding(prop, case.problem.cell, dtype, bench=bench)
             print(f"{outcome.verdict}: " + visible_lines(failure_message(finding, outcome, target.name, None)))

@@ -23,7 +23,14 @@ def gradients(problem, lost=0):
     H = len(b_h)
     h = [problem.h0]
     for t in range(T):
-        h.append(np.array([[math.tanh(sum(x[t, b] * W_xh[:, j]) + sum(h[t][b] * W_hh[:, j]) + b_h[j]) for j in range(H)] for b in range(B)]))
+        h.append(
+            np.array(
+                [
+                    [math.tanh(sum(x[t, b] * W_xh[:, j]) + sum(h[t][b] * W_hh[:, j]) + b_h[j]) for j in range(H)]
+                    for b in range(B)
+                ]
+            )
+        )
     final = problem.loss.g_h_final
     carry = np.zeros((B, H)) if final is None else final.copy()
     out = {"dW_xh": np.zeros((D, H)), "dW_hh": np.zeros((H, H)), "db_h": np.zeros(H), "dx": np.zeros((T, B, D))}

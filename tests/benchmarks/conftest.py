@@ -1,4 +1,4 @@
-"""Benchmarks: not tests. `pytest` does not collect this folder (norecursedirs in pyproject.toml); `tox -e bench` runs it.
+"""Benchmarks, which are no tests: a plain `pytest` passes by this folder (norecursedirs), `tox -e bench` runs it.
 
     pytest tests/benchmarks/test_*.py --benchmark-json=FILE && python tests/benchmarks/ratios.py FILE
 

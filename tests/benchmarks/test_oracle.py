@@ -67,7 +67,7 @@ def test_floor_of_the_gradient_in_balls(
 
 
 def floor(problem: Problem, N: BallNumbers) -> Callable[[], list[Any]]:
-    """A function that computes (1) and (2) with the arguments that solving the problem in N meets; delta is do W_hy^T."""
+    """A function that computes (1) and (2) on the arguments that solving the problem in N meets; delta is do W_hy^T."""
     T = problem.T
     u = solve(problem, N).unrolled
 

@@ -67,7 +67,7 @@ class recurrent_weight_overwritten(Elman):
     seen="a public copy of min-char-rnn",
 )
 class bias_sum_without_equals(Elman):
-    def add_bias(self, s: int, delta: Array) -> None:  # noqa: ARG002
+    def add_bias(self, s: int, delta: Array) -> None:
         self.db_h + delta.sum(axis=0)
 
 
@@ -87,7 +87,7 @@ class input_weight_without_first_step(Elman):
     needs="B >= 2",
 )
 class bias_averaged_over_batch(Elman):
-    def add_bias(self, s: int, delta: Array) -> None:  # noqa: ARG002
+    def add_bias(self, s: int, delta: Array) -> None:
         self.db_h += delta.mean(axis=0)
 
 
@@ -193,7 +193,7 @@ class jacobians_in_forward_order(Elman):
         self.g, self.reach, self.product = self.dh_loss[losses[-1]], first, np.eye(self.H, dtype=self.dtype)
         super().sweep(losses, first)
 
-    def carry(self, s: int, dh: Array, delta: Array) -> Array:  # noqa: ARG002
+    def carry(self, s: int, dh: Array, delta: Array) -> Array:
         self.product = self.dphi(self.a[s], self.h[s])[:, :, None] * self.W_hh.T @ self.product
         live = self.live(s, self.reach)[:, None]
         return np.asarray(np.where(live, (self.g[:, None] @ self.product)[:, 0], self.dtype.type(0)))
@@ -250,7 +250,7 @@ class dropout_factor_in_the_carry(Elman):
 
 @planted("The carry is delta_t W_hh, the transpose forgotten.", needs="H >= 2")
 class carry_without_transpose(Elman):
-    def carry(self, s: int, dh: Array, delta: Array) -> Array:  # noqa: ARG002
+    def carry(self, s: int, dh: Array, delta: Array) -> Array:
         return delta @ self.W_hh
 
 
@@ -313,7 +313,7 @@ class tanh_derivative_with_plus(Elman):
     needs="tanh or sigmoid",
 )
 class derivative_of_activated_value(Elman):
-    def dphi(self, a: Array, h: Array) -> Array:  # noqa: ARG002
+    def dphi(self, a: Array, h: Array) -> Array:
         return super().dphi(h, self.phi(h))
 
 
@@ -483,7 +483,7 @@ class state_reset_at_each_chunk(Elman):
     needs="lengths below T",
 )
 class mask_of_first_step_everywhere(Elman):
-    def active(self, t: int) -> Array:  # noqa: ARG002
+    def active(self, t: int) -> Array:
         return super().active(1)
 
     def counted(self) -> Array:
@@ -663,7 +663,7 @@ class error_signal_clipped(Elman):
     needs="k < T",
 )
 class truncation_ignored(Elman):
-    def first(self, t: int) -> Array:  # noqa: ARG002
+    def first(self, t: int) -> Array:
         return np.ones(self.B, np.int64)
 
 

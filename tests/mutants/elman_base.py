@@ -253,7 +253,7 @@ class Elman:
         slope = self.dphi(self.a[s], self.h[s])
         return np.asarray(np.where(self.live(s, first)[:, None], dh * slope, self.dtype.type(0)))
 
-    def carry(self, s: int, dh: Array, delta: Array) -> Array:  # noqa: ARG002 - s and dh are there for overriding
+    def carry(self, s: int, dh: Array, delta: Array) -> Array:
         """Return what step s hands to step s-1, (5)."""
         return np.asarray(delta @ self.W_hh.T)
 
@@ -272,7 +272,7 @@ class Elman:
         """Add step s to dW_hh, (4)."""
         self.dW_hh += self.h[s - 1].T @ delta
 
-    def add_bias(self, s: int, delta: Array) -> None:  # noqa: ARG002 - s is there for overriding
+    def add_bias(self, s: int, delta: Array) -> None:
         """Add step s to db_h, (4)."""
         self.db_h += delta.sum(axis=0)
 

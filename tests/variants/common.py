@@ -165,7 +165,7 @@ def stacked(left: Array, right: Array) -> Array:
     return np.asarray(left.reshape(-1, left.shape[-1]).T @ right.reshape(-1, right.shape[-1]))
 
 
-def solve(  # noqa: PLR0913 - each part is replaceable by name
+def solve(
     problem: Any, *, dtype: Any = None, pre: Pre = affine, phi: Phi = activate, derivative: Slope = slope,
     saved: Saved = stored, back: Back = reverse, total: Total = stacked,
 ) -> Results:  # fmt: skip
