@@ -226,6 +226,7 @@ class Search:
 
     def _conclude(self) -> None:
         finding = self.finding
+        finding.verdict, finding.message = "pass", ""
         if finding.smallest is not None:
             finding.verdict = finding.smallest.verdict
         elif finding.examples == 0:

@@ -71,7 +71,7 @@ def certified_digits(problem: Problem, digits: int) -> dict[str, list[str]]:
     >>> params = {"W_xh": one, "W_hh": one, "b_h": one[0]}
     >>> p = Problem("elman", params, np.ones((1, 1, 1)), Loss("cotangent", g=np.ones((1, 1, 1))), activation="tanh")
     >>> certified_digits(p, 25)["dW_xh"]  # 1 - tanh(2)^2
-    ['7.065082485316446568624765e-2']
+    ['7.065082485316446568624766e-2']
 
     Raises: ValueError unless 1 <= digits <= MAX_DIGITS; PrecisionExhausted where digits are never decided.
     """

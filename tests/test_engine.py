@@ -1,0 +1,131 @@
+"""The engine: what counts, when drawing goes on, what becomes of faults, and that seeds and order decide everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis.strategies import SearchStrategy
+
+from bptt.problem import Loss, Problem
+from bptt.support import Support
+from conformance import engine
+from conformance.bench import TargetBench
+from conformance.engine import Profile, Search, derive_seed
+from conformance.targets import Target
+from oracle.errors import PrecisionExhausted
+from properties.base import Bench, Case, Comparison, Judgement, Property
+from properties.recipe import Draw, Recipe
+
+
+def problem(size: int) -> Problem:
+    """A problem that is told from others by its one input."""
+    one = np.ones((1, 1))
+    x = np.full((1, 1, 1), float(size))
+    loss = Loss("cotangent", g=np.ones((1, 1, 1)))
+    return Problem("elman", {"W_xh": one, "W_hh": one, "b_h": one[0]}, x, loss, h0=one, activation="tanh")
+
+
+class Fake(Property):
+    """Judges the drawn integer by a function, and runs no target."""
+
+    id = "fake"
+    statement = "What the test says."
+    source = "This test."
+
+    def __init__(self, rule: Any, high: int = 10**6) -> None:
+        self.rule, self.high = rule, high
+
+    def cases(self, support: Support, cell: str, dtype: str) -> SearchStrategy[Case]:
+        return Recipe(lambda draw: self.case(draw))
+
+    def case(self, draw: Draw) -> Case:
+        return Case(problem(draw.integer(0, self.high)))
+
+    def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
+        return ()
+
+    def check(self, case: Case, bench: Bench) -> Judgement:
+        conclusive, ratio = self.rule(int(case.problem.x[0, 0, 0]))
+        return Judgement((Comparison("db_h", (0,), 0.0, 0.0, ratio, 1.0, ratio, conclusive),))
+
+
+def search(rule: Any, examples: int = 40, seed: int = 0, high: int = 10**6) -> engine.Finding:
+    """The finding on a fake property."""
+    target = Target("fake", "path", Support(), lambda seen: {}, None, None)
+    return Search(
+        Fake(rule, high), TargetBench(target, "float64"), "elman", "float64", Profile("x", examples, 200), seed
+    ).run()
+
+
+def test_engine_passes_when_all_is_conclusive():
+    finding = search(lambda n: (True, 0.5))
+    assert (finding.verdict, finding.examples, finding.conclusive) == ("pass", 40, 40)
+
+
+def test_engine_shrinks_to_the_smallest_failure():
+    finding = search(lambda n: (True, 2.0 if n >= 777 else 0.5))
+    assert finding.verdict == "fail"
+    assert finding.smallest.case.problem.x[0, 0, 0] == 777
+
+
+def test_engine_fails_on_nan_and_where_nothing_is_conclusive():
+    assert search(lambda n: (True, float("nan"))).verdict == "fail"
+    assert search(lambda n: (False, 2.0)).verdict == "fail"
+
+
+def test_engine_wants_nine_in_ten_conclusive():
+    assert search(lambda n: (n % 3 != 0, 0.5)).verdict == "inconclusive"
+    assert search(lambda n: (n % 20 != 0, 0.5)).verdict == "pass"
+
+
+def test_engine_goes_on_drawing_where_a_first_sample_misses_the_share(monkeypatch):
+    seen: list[int] = []
+
+    def late(n: int) -> tuple[bool, float]:
+        seen.append(n)
+        return len(seen) > 8 or len(seen) % 2 == 0, 0.5  # a bad start: 4 of the first 8
+
+    finding = search(late, examples=20)
+    assert finding.verdict == "pass"
+    assert finding.message == ""
+    assert finding.examples > 24
+
+
+def test_engine_wants_twenty_conclusive_examples():
+    finding = search(lambda n: (True, 0.5), high=10)
+    assert finding.verdict == "inconclusive"
+    assert "want at least 20" in finding.message
+
+
+def test_engine_calls_its_own_fault_an_error():
+    def broken(n: int) -> tuple[bool, float]:
+        raise KeyError("a fault of ours")
+
+    finding = search(broken)
+    assert finding.verdict == "error"
+    assert "the suite itself failed: KeyError" in finding.message
+
+
+def test_engine_counts_exhausted_precision_as_inconclusive():
+    def hard(n: int) -> tuple[bool, float]:
+        raise PrecisionExhausted("not decided at 8192 bits")
+
+    assert search(hard).verdict == "inconclusive"
+
+
+def test_engine_is_deterministic_and_its_seed_counts():
+    def drawn(seed: int) -> list[int]:
+        seen: list[int] = []
+        search(lambda n: (seen.append(n) is None, 0.5), seed=seed)
+        return seen
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize("changed", [(0, "b", "c", "d"), (1, "x", "c", "d"), (1, "b", "x", "d"), (1, "b", "c", "x")])
+def test_engine_seeds_derive_from_property_cell_and_dtype(changed):
+    assert derive_seed(1, "b", "c", "d") != derive_seed(*changed)
