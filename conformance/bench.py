@@ -108,8 +108,8 @@ class TargetBench:
         s = target.support
         self.model = Model(dtype, accumulate=s.accumulate, ulp=s.elementary_ulp, flush=s.subnormals == "flush")
         self.executed = Executed()
-        self._served: dict[Configuration, frozenset[str]] = {}
-        self._declined: dict[Configuration, str] = {}
+        self._served: dict[Configuration, tuple[frozenset[str], Problem]] = {}
+        self._declined: dict[Configuration, tuple[str, Problem]] = {}
 
     def truth(self, problem: Problem) -> Truth:
         """The exact solution and budget."""
@@ -126,10 +126,11 @@ class TargetBench:
             if where in self._served:
                 raise ContractBroken(
                     f"support: declined this problem ({describe(error)}) but serves others of the same configuration; "
-                    "want support that depends on names, flags and declared sizes alone"
+                    "want support that depends on names, flags and declared sizes alone",
+                    self._served[where][1],
                 ) from error
             reason = str(error) or "NotImplementedError"
-            self._declined[where] = reason
+            self._declined[where] = (reason, problem)
             self.executed.declined.add(reason[:200])
             raise Declined(reason) from error
         except (Exception, SystemExit) as error:
@@ -141,8 +142,9 @@ class TargetBench:
         if where in self._declined:
             raise ContractBroken(
                 "support: answered this problem but declined others of the same configuration "
-                f"({self._declined[where]}); "
-                "want support that depends on names, flags and declared sizes alone"
+                f"({self._declined[where][0]}); "
+                "want support that depends on names, flags and declared sizes alone",
+                self._declined[where][1],
             )
         check_untouched(problem, seen)
         answer, extra = read_answer(problem, raw)
@@ -157,11 +159,12 @@ class TargetBench:
         every = set(gradient_shapes(problem)) - ({"dh0", "dc0"} if problem.h0 is None else set())
         for key in sorted(set(self.support.outputs or ()) & every - keys):
             raise ContractBroken(f"{key}: missing from the answer, want it: the target's SUPPORTS['outputs'] claims it")
-        known = self._served.setdefault(where, keys)
+        known, companion = self._served.setdefault(where, (keys, problem))
         if known != keys:
             key = min(known ^ keys)
             how = "missing from this answer but given" if key in known else "given in this answer but missing"
             raise ContractBroken(
-                f"{key}: {how} for other problems of the same configuration, want the same keys for all"
+                f"{key}: {how} for other problems of the same configuration, want the same keys for all",
+                companion,
             )
         self.executed.note(problem, answer, every - keys)

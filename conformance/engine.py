@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
+from bptt.problem import Problem
 from conformance.bench import TargetBench, digest
 from conformance.errors import ContractBroken, Declined, TargetCrash
 from conformance.targets import describe
@@ -51,6 +52,7 @@ class Outcome:
     verdict: str
     judgement: Judgement | None = None
     message: str = ""
+    companion: Problem | None = None
 
     @property
     def failed(self) -> bool:
@@ -101,7 +103,7 @@ def judge(prop: Property, case: Case, bench: TargetBench) -> Outcome:
     except Declined as error:
         return Outcome(case, "declined", message=str(error))
     except ContractBroken as error:
-        return Outcome(case, "fail", message=str(error))
+        return Outcome(case, "fail", message=str(error), companion=error.companion)
     except TargetCrash as error:
         return Outcome(case, "crash", message=str(error))
     except PrecisionExhausted as error:

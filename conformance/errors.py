@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bptt.problem import Problem
+
 
 class UsageError(Exception):
     """Bad usage or bad input: one line that says what was wrong and what would be right. Exit status 2."""
@@ -16,7 +18,14 @@ class Declined(Exception):
 
 
 class ContractBroken(Exception):
-    """The target's answer is not what an answer must be; the message is in the grammar of all failures."""
+    """The target's answer is not what an answer must be; the message is in the grammar of all failures.
+
+    `companion` is the earlier problem that the answer contradicts, where it takes two to show it.
+    """
+
+    def __init__(self, message: str, companion: Problem | None = None) -> None:
+        super().__init__(message)
+        self.companion = companion
 
 
 class TargetCrash(Exception):

@@ -122,9 +122,12 @@ def test_certify_names_what_is_wrong_with_an_answer(capsys, tmp_path, function, 
     assert f"{GOOD}:{function} · elman tanh · T=" in lines[1]
     assert lines[-1].strip().startswith("replay: bpttcheck replay ")
     script = tmp_path / finding["counterexample"]["script"]
-    if function not in ("drops_a_key", "declines_the_long"):  # those take two problems to show
-        shown = subprocess.run([sys.executable, "-I", str(script)], capture_output=True, text=True, check=False)
-        assert shown.returncode != 0
+    shown = subprocess.run([sys.executable, "-I", str(script)], capture_output=True, text=True, check=False)
+    assert shown.returncode != 0
+    capsys.readouterr()
+    status, out, _ = run(capsys, *shlex.split(finding["counterexample"]["replay"])[1:])
+    assert status == 1
+    assert out.startswith(f"{verdict}: {lines[0].split(':')[0]}")
 
 
 @pytest.mark.parametrize("function", ["declines_all", "claims_no_gradient"])

@@ -39,7 +39,7 @@ class Fake(Property):
         self.rule, self.high = rule, high
 
     def cases(self, support: Support, cell: str, dtype: str) -> SearchStrategy[Case]:
-        return Recipe(lambda draw: self.case(draw))
+        return Recipe(self.case)
 
     def case(self, draw: Draw) -> Case:
         return Case(problem(draw.integer(0, self.high)))
@@ -54,14 +54,14 @@ class Fake(Property):
 
 def search(rule: Any, examples: int = 40, seed: int = 0, high: int = 10**6) -> engine.Finding:
     """The finding on a fake property."""
-    target = Target("fake", "path", Support(), lambda seen: {}, None, None)
+    target = Target("fake", "path", Support(), lambda _: {}, None, None)
     return Search(
         Fake(rule, high), TargetBench(target, "float64"), "elman", "float64", Profile("x", examples, 200), seed
     ).run()
 
 
 def test_engine_passes_when_all_is_conclusive():
-    finding = search(lambda n: (True, 0.5))
+    finding = search(lambda _: (True, 0.5))
     assert (finding.verdict, finding.examples, finding.conclusive) == ("pass", 40, 40)
 
 
@@ -72,8 +72,8 @@ def test_engine_shrinks_to_the_smallest_failure():
 
 
 def test_engine_fails_on_nan_and_where_nothing_is_conclusive():
-    assert search(lambda n: (True, float("nan"))).verdict == "fail"
-    assert search(lambda n: (False, 2.0)).verdict == "fail"
+    assert search(lambda _: (True, float("nan"))).verdict == "fail"
+    assert search(lambda _: (False, 2.0)).verdict == "fail"
 
 
 def test_engine_wants_nine_in_ten_conclusive():
@@ -81,7 +81,7 @@ def test_engine_wants_nine_in_ten_conclusive():
     assert search(lambda n: (n % 20 != 0, 0.5)).verdict == "pass"
 
 
-def test_engine_goes_on_drawing_where_a_first_sample_misses_the_share(monkeypatch):
+def test_engine_goes_on_drawing_where_a_first_sample_misses_the_share():
     seen: list[int] = []
 
     def late(n: int) -> tuple[bool, float]:
@@ -95,13 +95,13 @@ def test_engine_goes_on_drawing_where_a_first_sample_misses_the_share(monkeypatc
 
 
 def test_engine_wants_twenty_conclusive_examples():
-    finding = search(lambda n: (True, 0.5), high=10)
+    finding = search(lambda _: (True, 0.5), high=10)
     assert finding.verdict == "inconclusive"
     assert "want at least 20" in finding.message
 
 
 def test_engine_calls_its_own_fault_an_error():
-    def broken(n: int) -> tuple[bool, float]:
+    def broken(_: int) -> tuple[bool, float]:
         raise KeyError("a fault of ours")
 
     finding = search(broken)
@@ -110,7 +110,7 @@ def test_engine_calls_its_own_fault_an_error():
 
 
 def test_engine_counts_exhausted_precision_as_inconclusive():
-    def hard(n: int) -> tuple[bool, float]:
+    def hard(_: int) -> tuple[bool, float]:
         raise PrecisionExhausted("not decided at 8192 bits")
 
     assert search(hard).verdict == "inconclusive"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
 from bptt.errors import FileError
-from bptt.files import load_case
+from bptt.files import load_case, load_problem
+from bptt.problem import Problem
 from conformance.bench import TargetBench
 from conformance.engine import Finding, Outcome, judge
-from conformance.errors import TargetUnavailable, UsageError
+from conformance.errors import ContractBroken, Declined, TargetCrash, TargetUnavailable, UsageError
 from conformance.messages import comparison_line, failure_message
 from conformance.render import visible
 from conformance.targets import resolve
@@ -24,8 +27,8 @@ examples:
   bpttcheck replay reports/cases/3f2a90b1c4d5.safetensors adapters/mine.py
   bpttcheck replay reports/cases/3f2a90b1c4d5.safetensors          (all built-in targets)
 """
-CALLS = 3
-"""How often the target is asked: one that keeps state between calls may answer rightly once."""
+CALLS = 12
+"""How often the target is asked: one that keeps state between calls may answer rightly for a while."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +44,22 @@ def main(arguments: argparse.Namespace) -> int:
     except FileError as error:
         raise UsageError(str(error)) from error
     property_id, case = read_case(arguments.case, Case(problem), extra)
+    companion = read_companion(arguments.case, extra)
     names = [arguments.target] if arguments.target else [n for n, why in availability().items() if why is None]
-    return max((replay(name, property_id, case) for name in names), key=(0, 3, 1).index)
+    return max((replay(name, property_id, case, companion) for name in names), key=(0, 3, 1).index)
+
+
+def read_companion(path: Path, extra: dict[str, Any]) -> Problem | None:
+    """The problem to be asked first, from the file beside the case that it names. Raises: UsageError."""
+    after = extra.get("after")
+    if after is None:
+        return None
+    if not (isinstance(after, str) and re.fullmatch(r"[0-9a-f]{12}\.safetensors", after)):
+        raise UsageError(f"{path}: its companion is {str(after)[:80]!r}; expected the name of a case file beside it")
+    try:
+        return load_problem(path.parent / after)
+    except FileError as error:
+        raise UsageError(str(error)) from error
 
 
 def read_case(path: Path, case: Case, extra: dict[str, Any]) -> tuple[str, Case]:
@@ -62,7 +79,7 @@ def read_case(path: Path, case: Case, extra: dict[str, Any]) -> tuple[str, Case]
     return property_id, Case(case.problem, parameters)
 
 
-def replay(name: str, property_id: str, case: Case) -> int:
+def replay(name: str, property_id: str, case: Case, companion: Problem | None = None) -> int:
     """Judge a case on one target and print what became of it."""
     try:
         target = resolve(name)
@@ -73,6 +90,9 @@ def replay(name: str, property_id: str, case: Case) -> int:
     dtype = case.problem.dtype
     for _ in range(CALLS):
         bench = TargetBench(target, dtype)
+        if companion is not None:
+            with contextlib.suppress(Declined, ContractBroken, TargetCrash):
+                bench.run(companion)
         try:
             outcome = judge(prop, case, bench)
         except (KeyError, IndexError, TypeError, ValueError, AssertionError) as error:
