@@ -7,16 +7,18 @@ a key, on some problems of a configuration that it otherwise serves has failed.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from bptt.files import to_bytes
 from bptt.problem import Problem
 from conformance.contract import as_seen, check_untouched, read_answer
-from conformance.errors import ContractBroken, Declined, TargetCrash
-from conformance.targets import Target, describe
+from conformance.errors import ContractBroken, Declined, TargetCrash, describe
+from conformance.targets import Target
 from oracle import canary
 from oracle.budget import Model
 from oracle.errors import EnvironmentUnsound
@@ -119,6 +121,7 @@ class TargetBench:
         """The target's answer, checked. Raises: Declined, ContractBroken, TargetCrash."""
         where = configuration(problem)
         seen = as_seen(problem)
+        folder = Path.cwd()
         try:
             with np.errstate(all="ignore"):
                 raw = self.target.call(seen)
@@ -129,12 +132,16 @@ class TargetBench:
                     "want support that depends on names, flags and declared sizes alone",
                     self._served[where][1],
                 ) from error
-            reason = str(error) or "NotImplementedError"
+            reason = describe(error).removeprefix("NotImplementedError: ")
             self._declined[where] = (reason, problem)
             self.executed.declined.add(reason[:200])
             raise Declined(reason) from error
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a target may raise anything, SystemExit too
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise TargetCrash(f"raised {describe(error)}") from error
+        finally:
+            os.chdir(folder)  # a report belongs where the user is, wherever a target goes
         try:
             canary.check("after the target's call")
         except EnvironmentUnsound as error:

@@ -57,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         arguments = build_parser().parse_args(words)
         arguments.words = words
-        status: int = arguments.main(arguments)
+        status: int = _run(arguments)
         sys.stdout.flush()
     except UsageError as error:
         return _say(str(error), BAD_USAGE)
@@ -74,6 +74,14 @@ def main(words: Sequence[str] | None = None) -> int:
         if os.environ.get("BPTTCHECK_TRACEBACK"):
             raise
         return _say(f"internal error: {type(error).__name__}: {error}; please report it", NO_VERDICT)
+    return status
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        status: int = arguments.main(arguments)
+    except SystemExit as error:  # not ours: nothing behind the parser exits
+        raise RuntimeError(f"something raised SystemExit({error.code})") from error
     return status
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bptt.problem import DTYPES, Problem, gradient_shapes
-from conformance.errors import ContractBroken
+from conformance.errors import ContractBroken, describe
 from properties.base import Answer
 
 ALIASES = ("float16", "float32", "float64", "longdouble")
@@ -85,8 +85,10 @@ def _array(key: str, value: Any, shape: tuple[int, ...], dtype: str) -> np.ndarr
         raise ContractBroken(f"{key}: got a masked array, want a plain one")
     try:
         array = np.asarray(value)
-    except Exception as error:  # a foreign array type may raise anything
-        raise ContractBroken(f"{key}: numpy.asarray cannot read it ({type(error).__name__}: {error})") from error
+    except BaseException as error:  # a foreign array type may raise anything, SystemExit too
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ContractBroken(f"{key}: numpy.asarray cannot read it ({describe(error)})") from error
     if array.dtype.kind != "f":
         raise ContractBroken(f"{key}: got dtype {array.dtype}, want {DTYPES[dtype]} or a wider real floating dtype")
     if array.dtype.itemsize < DTYPES[dtype].itemsize:

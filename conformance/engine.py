@@ -18,14 +18,15 @@ from hypothesis.strategies import SearchStrategy
 
 from bptt.problem import Problem
 from conformance.bench import TargetBench, digest
-from conformance.errors import ContractBroken, Declined, TargetCrash
-from conformance.targets import describe
+from conformance.errors import ContractBroken, Declined, TargetCrash, describe
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
 from properties.reductions import reductions
+from properties.strategies import nothing_offered
 
 LEAST_CONCLUSIVE = 20
 LEAST_SHARE = 0.9
+HOPELESS_SHARE = 0.7
 ROUNDS = 3
 """How often drawing goes on where too few examples were conclusive: a small sample may miss the share by chance."""
 
@@ -129,7 +130,8 @@ class Search:
         """Judge the fixed cases, then drawn ones until enough were conclusive or one failed and was shrunk."""
         start = time.perf_counter()
         finding = self.finding
-        reason = self.prop.unsupported(self.bench.support, finding.cell)
+        reason = nothing_offered(self.bench.support, finding.cell)
+        reason = reason or self.prop.unsupported(self.bench.support, finding.cell)
         if reason is not None:
             finding.verdict, finding.message = "unsupported", reason
             return finding
@@ -156,7 +158,8 @@ class Search:
             if finding.smallest is None and fixed is not None:
                 self._shrink_fixed(fixed)
             self._conclude()
-            if finding.verdict != "inconclusive":
+            hopeless = finding.conclusive < HOPELESS_SHARE * finding.examples
+            if finding.verdict != "inconclusive" or hopeless:
                 return
 
     def _shrink_fixed(self, fixed: Outcome) -> None:

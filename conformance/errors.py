@@ -30,3 +30,13 @@ class ContractBroken(Exception):
 
 class TargetCrash(Exception):
     """The target raised, or took its process down."""
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line of at most 500 characters: its type and the first line of its message."""
+    try:
+        first = str(error).strip().splitlines()[:1]
+    except Exception:  # noqa: BLE001 - what comes from a target may raise while it is printed
+        first = ["(its message cannot be printed)"]
+    name = type(error).__name__
+    return f"{name}: {first[0]}"[:500] if first else name

@@ -20,7 +20,7 @@ from typing import Any
 
 from bptt.errors import ProblemError
 from bptt.support import Support, read_support
-from conformance.errors import TargetUnavailable, UsageError
+from conformance.errors import TargetUnavailable, UsageError, describe
 from implementations import registry
 
 
@@ -81,8 +81,10 @@ def _from_file(text: str, path: Path) -> ModuleType:
     with _on_path(path.resolve().parent):
         try:
             spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # an adapter may raise anything, SystemExit too
             del sys.modules[name]
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise UsageError(
                 f"target {text!r}: loading {path} raised {describe(error)}; expected it to import"
             ) from error
@@ -101,7 +103,9 @@ def _from_module(text: str, name: str) -> ModuleType:
         raise UsageError(
             f"target {text!r}: importing {name} raised {describe(error)}; expected it to import"
         ) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # an adapter may raise anything, SystemExit too
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise UsageError(
             f"target {text!r}: importing {name} raised {describe(error)}; expected it to import"
         ) from error
@@ -146,9 +150,3 @@ def _public(file: str | None) -> str | None:
         if path.is_relative_to(base):
             return path.relative_to(base).as_posix()
     return path.name
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line: its type and the first line of its message."""
-    first = str(error).strip().splitlines()[:1]
-    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

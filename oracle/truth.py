@@ -19,6 +19,18 @@ DECIDED = 2.0**-10
 """A solution's radius is at most this part of the budget (or the smallest float64), so that it changes no verdict."""
 
 
+def norm(array: Floats) -> float:
+    """The Frobenius norm, scaled so that no square overflows or underflows; infinite or NaN where an entry is.
+
+    >>> norm(np.array([3e300, 4e300])), norm(np.array([3e-300, 4e-300]))
+    (5e+300, 5e-300)
+    """
+    largest = float(np.max(np.abs(array), initial=0.0))
+    if not 0 < largest < np.inf:
+        return largest
+    return largest * float(np.linalg.norm(np.ravel(array / largest)))
+
+
 @dataclass
 class Truth:
     """A problem's exact values and the budget of each; both roads' users ask `excess` and `conclusive`."""
@@ -41,8 +53,8 @@ class Truth:
 
     def conclusive(self, key: str) -> bool:
         """Whether an array's budget is small enough to say something: see the module's first lines."""
-        bound = float(np.linalg.norm(self.budget.arrays[key]))
-        size = float(np.linalg.norm(self.solution.near(key)[0]))
+        bound = norm(self.budget.arrays[key])
+        size = norm(self.solution.near(key)[0])
         if size == 0.0:
             return bound <= self.zero_scale(key)
         return bound == 0.0 or bound <= CONCLUSIVE[self.problem.dtype] * size
@@ -50,7 +62,7 @@ class Truth:
     def zero_scale(self, key: str) -> float:
         """For an array that is exactly zero: the size of the products that cancel, or a normal number's root."""
         tiny = {"float64": 2.0**-511, "float16": 2.0**-7}.get(self.problem.dtype, 2.0**-63)
-        return max(float(np.linalg.norm(self.budget.scales.get(key, 0.0))), tiny)
+        return max(norm(np.asarray(self.budget.scales.get(key, 0.0))), tiny)
 
 
 def find_truth(problem: Problem, model: Model) -> Truth:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bptt.problem import Problem
 from oracle.solution import scope
-from oracle.truth import Truth
+from oracle.truth import CONCLUSIVE, Truth, norm
 from properties.base import Answer, Bench, Comparison, Judgement, Term, active_mask
 
 Floats = NDArray[np.float64]
@@ -85,8 +85,10 @@ def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgeme
         with np.errstate(all="ignore"):
             error = np.abs(got - want)
         judged = active_mask(parts[0].problem, key, got.shape)
-        size = np.linalg.norm(truths[0].solution.near(key)[0])
-        small = bool(np.linalg.norm(allowed) <= 2.0**-8 * size) or all(truth.conclusive(key) for truth in truths)
+        size = norm(truths[0].solution.near(key)[0])
+        small = norm(allowed) <= CONCLUSIVE[parts[0].problem.dtype] * size or all(
+            truth.conclusive(key) for truth in truths
+        )
         comparison, where = worst_entry(key, got, want, error, allowed, small, judged)
         out.append(_with_terms(comparison, tuple(Term(float(p.sign), p.problem, key, where) for p in parts)))
     return Judgement(tuple(out))

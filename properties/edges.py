@@ -24,6 +24,8 @@ SIZES = (  # T, B, D, H, K
     (17, 2, 3, 5, 4),
     (33, 3, 2, 4, 3),
     (65, 1, 2, 3, 2),
+    (129, 1, 2, 2, 2),
+    (6, 7, 3, 7, 2),
     (5, 2, 17, 33, 3),
     (4, 5, 3, 65, 17),
     (3, 17, 33, 4, 33),
@@ -76,10 +78,10 @@ def _with_extra(problem: Problem, shape: Shape, extra: tuple[int, bool, bool, bo
         return replace(problem, lengths=np.array([T, 0, 2])) if shape.lengths else None
     if far:
         scale = problem.x.dtype.type(FAR[problem.dtype])
-        x = problem.x * np.where(np.arange(problem.T) == 1, scale, 1).astype(problem.x.dtype)[:, None, None]
+        x = to_dtype(problem.x * np.where(np.arange(problem.T) == 1, scale, 1)[:, None, None], problem.dtype)
         params = dict(problem.params)
         if problem.loss.kind == "cross_entropy" and "b_y" in params:
-            params["b_y"] = params["b_y"] * scale
+            params["b_y"] = to_dtype(params["b_y"] * scale, problem.dtype)
         return replace(problem, x=x, params=params)
     return replace(problem, h0=None, c0=None) if none and shape.h0_none else None
 

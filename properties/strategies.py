@@ -27,6 +27,8 @@ Array = NDArray[Any]
 # Kinds of entries, simplest first, each with its share of the draws in percent. Readouts have few extremes: a softmax
 # that is saturated leaves nothing to judge.
 KINDS = (("ones", 3), ("zeros", 3), ("bits", 7), ("quarters", 14), ("normal", 58), ("corners", 9), ("spread", 6))
+CLASS_KINDS = (("bits", 5), ("quarters", 15), ("normal", 80))
+"""A readout in front of a softmax: with equal columns nothing flows back."""
 READOUT_KINDS = (("ones", 3), ("zeros", 3), ("bits", 7), ("quarters", 14), ("normal", 73))
 WEIGHT_KINDS = (
     ("ones", 1),
@@ -79,6 +81,18 @@ def offered(support: Support, cell: str) -> Shape:
     )
 
 
+def nothing_offered(support: Support, cell: str) -> str | None:
+    """What a target leaves no choice of, in words, or None if there is at least one problem that it offers to solve."""
+    shape = offered(support, cell)
+    lists = {"readouts": shape.readouts, "losses": shape.losses, "truncations": shape.truncations}
+    if set(shape.losses) - {"cotangent"}:
+        lists["reductions"] = shape.reductions
+    empty = [name for name, choices in lists.items() if not choices]
+    if CELLS[cell].activations and shape.activations == (None,):
+        empty.append("activations")
+    return f"offers none of the {', '.join(empty)} of {cell}" if empty else None
+
+
 def entries(kind: str, seed: int, shape: tuple[int, ...], dtype: str) -> Array:
     """An array of a kind, in the dtype (bfloat16: float32 that holds bfloat16 values)."""
     rng = np.random.default_rng(seed)
@@ -116,7 +130,7 @@ def recurrent(kind: str, seed: int, H: int, columns: int, norm: float, dtype: st
     """A recurrent weight matrix (H, columns); `scaled` has about the given spectral norm a block of H columns."""
     if kind in ("ones", "zeros", "bits", "quarters"):
         W = entries(kind, seed, (H, columns), dtype)
-        size = max(float(np.linalg.norm(W[:, j : j + H], 2)) for j in range(0, columns, H))
+        size = max(float(np.linalg.norm(W[:, j : j + H].astype(np.float64), 2)) for j in range(0, columns, H))
         return W if size <= norm or H == 1 else W * DTYPES[dtype].type(2.0 ** np.floor(np.log2(norm / size)))
     rng = np.random.default_rng(seed)
     blocks = []
@@ -148,9 +162,11 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
         T, B, H = (max(1, T * 2 // 3), max(1, B - 1), H) if T >= H else (T, B, max(1, H * 2 // 3))
     activation = draw.of(shape.activations)
     readout = draw.of(shape.readouts)
-    loss_kind = draw.of(shape.losses)
-    if loss_kind == "cross_entropy":  # with one class every gradient is zero
-        K, H = max(K, min(2, limit["K"])), H if readout == "linear" else max(H, min(2, limit["H"]))
+    classes = limit["K"] if readout == "linear" else min(limit["H"], limit["K"])
+    losses = [kind for kind in shape.losses if kind != "cross_entropy" or classes > 1]
+    loss_kind = draw.of(losses or shape.losses)
+    if loss_kind == "cross_entropy" and classes > 1:  # with one class every gradient is zero
+        K, H = max(K, 2), H if readout == "linear" else max(H, 2)
     K = K if readout == "linear" else H
     if readout == "none" and limit["K"] < H:
         H = K = limit["K"]
@@ -171,7 +187,7 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
             params[name] = array(*dimensions, scale=D**-0.5 if len(dimensions) == 2 else 0.5)
     if readout == "linear":
         params |= {
-            "W_hy": array(H, K, scale=H**-0.5, kinds=READOUT_KINDS),
+            "W_hy": array(H, K, scale=H**-0.5, kinds=CLASS_KINDS if loss_kind == "cross_entropy" else READOUT_KINDS),
             "b_y": array(K, scale=0.5, kinds=READOUT_KINDS),
         }
     initial: dict[str, Array | None] = {f"{state}0": array(B, H) for state in CELLS[cell].states}
@@ -255,6 +271,7 @@ __all__ = [
     "Shape",
     "draw_problem",
     "entries",
+    "nothing_offered",
     "offered",
     "probabilities",
     "problems",

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bptt.losses import row_weights
 from bptt.problem import gradient_shapes
-from bptt.truncation import sweeps
+from bptt.truncation import Truncation, sweeps
 from oracle.budget.backward import backward_errors
 from oracle.budget.forward import forward_errors
 from oracle.budget.graph import Floats, Graph, build_graph
@@ -52,7 +54,7 @@ def _budget(solution: Solution, model: Model) -> Budget:
     forward = forward_errors(graph, model)
     states = forward.states[1:]
     h = graph.places[graph.outputs["h"]].value
-    loss = loss_errors(unrolled, model, h, states[:, :, :H])
+    loss = loss_errors(unrolled, model, h, states)
     seeds, seed_errors = _seeds(solution, graph, model, loss.do, loss.cotangents)
     lengths = problem.row_lengths
     passes = sweeps(problem.truncation, lengths, T)
@@ -60,37 +62,39 @@ def _budget(solution: Solution, model: Model) -> Budget:
     arrays: dict[str, Floats] = {"loss": np.array(loss.loss), "o": loss.outputs}
     for i, name in enumerate(problem.spec.states):
         arrays[name] = states[:, :, i * H : (i + 1) * H]
-        final = getattr(problem.loss, f"g_{name}_final")
-        if final is not None:
-            g, last = np.abs(final.astype(np.float64)), solution.near(name)[0][-1]
-            D = arrays[name][-1]
-            arrays["loss"] = arrays["loss"] + (g * D).sum() + model.terms(T * B * problem.K + B * H) * (g * (np.abs(last) + model.u * D)).sum()
     scales: dict[str, Floats] = {}
     arrays |= _parameters(solution, graph, model, forward.nodes, backward.size, backward.error, scales)
     M, E = backward.initial
-    E = E + model.terms(T) * (M + model.u * E + model.eta * (M + E > 0))
-    E[lengths == 0] = 0.0
+    E = E + model.terms(T) * (M + model.u * E) + model.lost(T) * (M + E > 0)
     for i, name in enumerate(problem.spec.states):
+        final = getattr(problem.loss, f"g_{name}_final")  # what a row of length 0 passes through
+        passed = 0.0 if final is None else model.read(final.astype(np.float64))[lengths == 0]
+        E[lengths == 0, i * H : (i + 1) * H] = passed
         arrays[f"d{name}0"], scales[f"d{name}0"] = E[:, i * H : (i + 1) * H], M[:, i * H : (i + 1) * H]
     if problem.readout == "linear":
         do, Ddo = np.abs(loss.do), loss.cotangents
-        n = model.terms(T * B + T + B)
+        count = int(lengths.sum()) + T + B
+        n = model.terms(count)
         computed = do + model.u * Ddo
         flat = (T * B, -1)
         hs, Dh = np.abs(h).reshape(flat), states[:, :, :H].reshape(flat)
         sent, rows = computed.reshape(flat), hs + model.u * Dh
-        arrays["dW_hy"] = hs.T @ Ddo.reshape(flat) + Dh.T @ sent + n * (rows.T @ sent + model.eta * nonzero(rows.T, sent))
-        arrays["db_y"] = (Ddo + n * computed + n * model.eta * (computed > 0)).sum(axis=(0, 1))
+        arrays["dW_hy"] = hs.T @ Ddo.reshape(flat) + Dh.T @ sent + n * (rows.T @ sent)
+        arrays["dW_hy"] += model.lost(count) * nonzero(rows.T, sent)
+        arrays["db_y"] = (Ddo + n * computed).sum(axis=(0, 1)) + model.lost(count) * (computed.sum(axis=(0, 1)) > 0)
         scales |= {"dW_hy": hs.T @ do.reshape(flat), "db_y": do.sum(axis=(0, 1))}
-    peak = max(forward.peak, loss.peak, backward.peak, float(np.abs(arrays["loss"])))
-    peak = max([peak, *(float(np.max(sums, initial=0.0)) for sums in (*scales.values(), *backward.size.values()))])
-    shapes = gradient_shapes(problem)
-    fits = peak < model.overflow
+    sums = [*scales.values(), *(backward.size[k] + model.u * backward.error[k] for k in backward.size)]
+    peak = max([backward.peak, *(float(np.max(values, initial=0.0)) for values in sums)])
+    weights = [float(weight) for weight in row_weights(problem) if weight]
+    peak /= min(weights, default=1.0)  # an implementation may multiply by the weights 1/length, 1/B at the end
+    whole = max(loss.peak, float(np.abs(solution.near("loss")[0])) + model.u * loss.loss)
+    backwards = max(peak, whole)
+    peaks = {key: whole if key == "loss" else backwards for key in arrays if key not in (*problem.spec.states, "o")}
     out = {}
-    for key, shape in shapes.items():
-        bound = arrays[key].reshape(shape)
-        bound = bound * (model.u * INFLATE)
-        out[key] = np.where(np.isfinite(bound), bound, np.inf) if fits else np.full(shape, np.inf)
+    for key, shape in gradient_shapes(problem).items():
+        bound = arrays[key].reshape(shape) * (model.u * INFLATE)
+        fits = np.isfinite(bound) & (peaks.get(key, 0.0) < model.overflow)
+        out[key] = np.where(fits, bound, np.inf)
     assert S == graph.S
     return Budget(out, scales, forward.kinks, model)
 
@@ -99,6 +103,19 @@ def nonzero(X: Floats, Y: Floats) -> Floats:
     """Where X Y, both >= 0, has a term that is not zero, whether or not it underflows: there underflow may cost eta."""
     found: Floats = ((X > 0).astype(np.float64) @ (Y > 0).astype(np.float64) > 0).astype(np.float64)
     return found
+
+
+def additions(truncation: Truncation, lengths: NDArray[np.int64], T: int) -> int:
+    """How many terms X_s^T delta_s a parameter's gradient has where each pass adds its own to one running sum.
+
+    A pass goes back from a block of losses: of one step for `window`, k for `chunk`, k1 for `periodic`, all for `full`.
+
+    >>> additions(Truncation("window", k=3), np.array([5, 2]), 5)  # 1 + 2 + 3 + 3 + 3 and 1 + 2
+    15
+    """
+    block = {"window": 1, "chunk": truncation.k, "periodic": truncation.k1}.get(truncation.kind) or T
+    ends = [(min(end, n), n) for n in lengths.tolist() for end in range(block, n + block, block)]
+    return sum(end - truncation.first(end, n) + 1 for end, n in ends)
 
 
 def _seeds(solution: Solution, graph: Graph, model: Model, do: Floats, errors: Floats) -> tuple[Floats, Floats]:
@@ -113,7 +130,8 @@ def _seeds(solution: Solution, graph: Graph, model: Model, do: Floats, errors: F
         W = problem.params["W_hy"].astype(np.float64)
         seeds[:, :, :H] = do @ W.T
         size = (np.abs(do) + model.u * errors) @ np.abs(W.T)
-        bounds[:, :, :H] = errors @ np.abs(W.T) + n * size + n * model.eta
+        bounds[:, :, :H] = errors @ np.abs(W.T) + n * size + model.lost(place.consumers + 2)
+        bounds[:, :, :H] += (np.abs(do) + model.u * errors) @ model.read(W).T
     else:
         seeds[:, :, :H], bounds[:, :, :H] = do, errors + n * (np.abs(do) + model.u * errors)
     for i, name in enumerate(problem.spec.states):
@@ -124,7 +142,8 @@ def _seeds(solution: Solution, graph: Graph, model: Model, do: Floats, errors: F
         for b, length in enumerate(problem.row_lengths.tolist()):
             if length:
                 seeds[length - 1, b, part] += final[b]
-                bounds[length - 1, b, part] += n * np.abs(final[b].astype(np.float64))
+                g = final[b].astype(np.float64)
+                bounds[length - 1, b, part] += n * np.abs(g) + model.read(g)
     return seeds, bounds
 
 
@@ -137,10 +156,15 @@ def _parameters(
     error: dict[int, Floats],
     scales: dict[str, Floats],
 ) -> dict[str, Floats]:
-    """Sums over time and batch: |X|^T E + D_X^T M^ + n |X^|^T M^, n terms in any order, nested or flat over (t, b)."""
+    """Sums over time and batch: |X|^T E + D_X^T M^ + n |X^|^T M^, n terms in any order, nested or flat over (t, b).
+
+    The terms are those of all passes, or sums over the losses t of the double sum's terms within sums over (s, b).
+    """
     problem = solution.problem
     T, B = problem.T, problem.B
-    n = model.terms(T * B + T + B)
+    count = additions(problem.truncation, problem.row_lengths, T)
+    n, once_more = model.terms(count, T + B), model.terms(count + 1, T + B)
+    lost = model.lost(count + T + B)
     found: dict[int, Floats] = {}
     terms_of: dict[int, Floats] = {}
     dx = np.zeros((T, B, problem.D))
@@ -164,25 +188,27 @@ def _parameters(
             for this, other in (place.inputs, place.inputs[::-1]):
                 if graph.places[this].constant:
                     X, DX = rows(other)
-                    bound = X * E + DX * computed + (n + 1) * (X + model.u * DX) * computed
-                    give(this, (bound + n * model.eta * (computed > 0)).sum(axis=0), (X * M).sum(axis=0))
+                    bound = (X * E + DX * computed + once_more * (X + model.u * DX) * computed).sum(axis=0)
+                    give(this, bound + lost * (computed.sum(axis=0) > 0), (X * M).sum(axis=0))
             continue
         for i in range(place.products):
             X_at, W_at = place.inputs[2 * i], place.inputs[2 * i + 1]
             X, DX = rows(X_at)
             rounded = X + model.u * DX
-            bound = X.T @ E + DX.T @ computed + n * (rounded.T @ computed + model.eta * nonzero(rounded.T, computed))
+            bound = X.T @ E + DX.T @ computed + n * (rounded.T @ computed) + lost * nonzero(rounded.T, computed)
             give(W_at, bound, X.T @ M)
             if graph.places[X_at].name == "x":
                 Wt = graph.places[W_at].magnitude.T
-                width = model.terms(graph.places[X_at].consumers + T)
-                dx += (E @ Wt + width * (computed @ Wt + model.eta * nonzero(computed, Wt))).reshape(T, B, -1)
+                width = graph.places[X_at].consumers
+                dx += (E @ Wt + model.terms(width, T) * (computed @ Wt)).reshape(T, B, -1)
+                dx += (model.lost(width + T) * nonzero(computed, Wt)).reshape(T, B, -1)
                 scales["dx"] = scales.get("dx", 0.0) + (M @ Wt).reshape(T, B, -1)
                 if model.flush:
-                    dx += model.eta * computed.sum(axis=-1).reshape(T, B, 1)
+                    dx += (computed @ model.read(Wt)).reshape(T, B, -1)
         for i in place.inputs[2 * place.products :]:
             if graph.places[i].constant:
-                give(i, (E + n * computed + n * model.eta * (computed > 0)).sum(axis=0), M.sum(axis=0))
+                bound = (E + n * computed).sum(axis=0) + lost * (computed.sum(axis=0) > 0)
+                give(i, bound, M.sum(axis=0))
     for block, source, (start, stop) in graph.prelude:
         if block in found:
             whole, terms = np.zeros((2, *graph.places[source].value.shape))

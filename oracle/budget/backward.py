@@ -28,7 +28,7 @@ import numpy as np
 
 from bptt.truncation import Sweep
 from oracle.budget.forward import ForwardErrors, conversion, underflow
-from oracle.budget.graph import ACTIVATIONS, Floats, Graph
+from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place
 from oracle.budget.model import Model
 from oracle.budget.transport import ROUND, Transport, step_jacobians
 
@@ -115,9 +115,7 @@ class _Backward:
         self.graph, self.model, self.forward = graph, model, forward
         self.peak = 0.0
 
-    def step(
-        self, t: int, M: Floats, E: Floats, size: dict[int, Floats], error: dict[int, Floats]
-    ) -> Floats:
+    def step(self, t: int, M: Floats, E: Floats, size: dict[int, Floats], error: dict[int, Floats]) -> Floats:
         """q at the state before step t+1 (counting from 1), from M and E at the state after it."""
         graph = self.graph
         bounds: dict[int, Bound] = {}
@@ -133,7 +131,7 @@ class _Backward:
                 continue
             size[k][t] += bounds[k][0]
             error[k][t] += bounds[k][1]
-            if place.op == "leaf" or place.op == "hold":
+            if place.op in {"leaf", "hold"}:
                 continue
             self.t, self.k, self.bounds = t, k, bounds
             rule = "_activation" if place.op in ACTIVATIONS else f"_{place.op}"
@@ -152,12 +150,15 @@ class _Backward:
             M, E, q = M + known[0], E + known[1], q + known[2]
         self.bounds[i] = (M, E, q)
 
-    def _through(self, i: int, factor: Floats, slack: Floats | float, roundings: float, M: Floats, E: Floats, q: Floats) -> None:
+    def _through(
+        self, i: int, factor: Floats, slack: Floats | float, roundings: float, M: Floats, E: Floats, q: Floats
+    ) -> None:
         """An entrywise use with derivative `factor`, known to within `slack`: (3)."""
         model = self.model
         computed = M + model.u * E
         magnitude = np.abs(factor)
-        r = computed * slack + roundings * computed * (magnitude + model.u * slack) + roundings * model.eta * (computed > 0)
+        r = computed * slack + roundings * computed * (magnitude + model.u * slack)
+        r = r + model.lost(roundings) * (computed > 0)
         self._give(i, magnitude * M, magnitude * E + r, magnitude * q + r)
 
     def _terms(self, i: int) -> float:
@@ -173,13 +174,19 @@ class _Backward:
             size = computed @ Wt
             self.peak = max(self.peak, float(size.max(initial=0.0)))
             n = self._terms(X)
-            r = n * size + n * model.eta * (computed.max(axis=-1, keepdims=True) > 0)  # sums of zeros are exact
+            r = n * size + model.lost(places[X].consumers + 1) * (computed.max(axis=-1, keepdims=True) > 0)
             if model.flush:
-                r = r + model.eta * computed.sum(axis=-1, keepdims=True)
-            self._give(X, M @ Wt, E @ Wt + r, q @ Wt + r)
-        for i in place.inputs[2 * place.products :]:
-            if not places[i].constant:
-                self._through(i, np.ones(1), 0.0, self._terms(i), M, E, q)
+                r = r + computed @ model.read(places[W].value).T
+            self._give(X, M @ Wt, E @ Wt + r, q @ Wt + r)  # sums of zeros are exact
+        addends = [i for i in place.inputs[2 * place.products :] if not places[i].constant]
+        for i in addends:  # in forward mode the sum stands on this side, with the products' tangents in it
+            self._through(i, np.ones(1), 0.0, max(self._terms(i), self._tangents(place, len(addends))), M, E, q)
+
+    def _tangents(self, place: Place, addends: int) -> float:
+        """How many terms the tangent of a linear node has in forward mode: x has none, a parameter is one more."""
+        places = self.graph.places
+        pairs = [place.inputs[2 * i : 2 * i + 2] for i in range(place.products)]
+        return self.model.terms(sum(places[W].value.shape[0] for X, W in pairs if places[X].name != "x") + addends + 1)
 
     def _activation(self, M: Floats, E: Floats, q: Floats) -> None:
         place, model = self.graph.places[self.k], self.model
@@ -194,8 +201,9 @@ class _Backward:
             slack = np.where(np.abs(a) <= model.u * Da, 1 / model.u, 0.0)  # a kink: the derivative is anything in [0,1]
         elif place.op == "tanh":  # 1-h^2, (1-h)(1+h), or dh - dh h h
             slack = 2 * np.abs(z) * D + model.u * D * D + 2 + 3 * slope + model.eta
-        else:  # s (1-s), s - s^2
-            slack = np.abs(1 - 2 * z) * D + model.u * D * D + z * z + 3 * slope + model.eta
+        else:  # s (1-s), s - s^2, or by way of tanh
+            by_tanh = 0.25  # (1-T^2)/4 with T = tanh(a/2): the roundings of T^2 and of 1-T^2
+            slack = np.abs(1 - 2 * z) * D + model.u * D * D + z * z + 3 * slope + by_tanh + model.eta
         self._through(i, slope, slack, self._terms(i), M, E, q)
 
     def _mul(self, M: Floats, E: Floats, q: Floats) -> None:
@@ -203,8 +211,7 @@ class _Backward:
         for this, other in ((a, b), (b, a)):
             place = self.graph.places[other]
             value = place.value if place.constant else place.value[self.t]
-            flushed = self.model.eta if self.model.flush else 0.0  # of a parameter below the smallest normal number
-            slack = flushed if place.constant else self.forward.nodes[other][self.t]
+            slack = self.model.read(value) if place.constant else self.forward.nodes[other][self.t]
             self._through(this, np.broadcast_to(value, M.shape), slack, self._terms(this), M, E, q)
 
     def _add(self, M: Floats, E: Floats, q: Floats) -> None:

@@ -17,7 +17,7 @@ begins, so that sup |phi''| is taken over the tube and no fixed point is needed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from oracle.budget.model import Model
 from oracle.budget.transport import ROUND, Transport, step_jacobians
 
 SMALLEST = 2.0**-1022
-SUP2 = {"tanh": 0.7698003589195011, "sigmoid": 0.09622504486493763}  # sup |phi''|: 4/(3 sqrt 3), 1/(6 sqrt 3), rounded up
+SUP2 = {"tanh": 0.7698003589195011, "sigmoid": 0.09622504486493765}
+"""sup |phi''|: 4/(3 sqrt 3) and 1/(6 sqrt 3), rounded up."""
 
 
 @dataclass
@@ -36,8 +37,6 @@ class ForwardErrors:
     nodes: dict[int, Floats]
     states: Floats
     kinks: int
-    peak: float = 0.0
-    second: dict[int, Floats] = field(default_factory=dict)
 
 
 def accumulate(graph: Graph, k: int) -> Floats:
@@ -83,39 +82,43 @@ def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
         transport.add()
         sources[:, t + 1, 0] = local
         states[t + 1] = transport.arrive(sources[:, : t + 2])[:, 0]
-    return ForwardErrors(nodes, states, pass_.kinks, pass_.peak)
+    return ForwardErrors(nodes, states, pass_.kinks)
 
 
 def conversion(graph: Graph) -> float:
-    """kappa of transport: roundings behind one entry of a product of Jacobians, in units of 2^-53."""
-    largest = max(
-        (float(graph.places[p.inputs[0]].magnitude.max()) for p in graph.places if p.op in SUP2), default=0.0
-    )
-    return graph.S + 2 * min(largest, 800.0) + 64
+    """kappa of transport: roundings behind one entry of a product of Jacobians, in units of 2^-53.
+
+    Two sums of up to S terms each, and the slopes: with its argument a rounded to float64, one is off by a relative
+    2^-53 |a| (sigmoid) or 2^-52 |a| (tanh), and a path meets at most two.
+    """
+    largest = max((float(graph.places[p.inputs[0]].magnitude.max()) for p in graph.places if p.op in SUP2), default=0.0)
+    return 2 * graph.S + 4 * min(largest, 800.0) + 64
 
 
 def underflow(graph: Graph) -> float:
     """What underflow in float64 may take from one entry of a product of Jacobians, for the parameters at hand.
 
     Slopes, and products of them, below the smallest normal number lose up to that number each; past |a| = 800 a slope
-    is nothing else, which is why kappa stops there.
+    is nothing else, which is why kappa stops there. A path meets at most two weights and two entrywise factors.
     """
     largest = max((float(p.magnitude.max()) for p in graph.places if p.constant), default=0.0)
-    return SMALLEST * graph.S * (1 + largest) ** 2
+    factors = [graph.places[i] for p in graph.places if p.op in ("mul", "mix") for i in p.inputs]
+    factor = max((float(p.magnitude.max()) for p in factors if not p.constant), default=0.0)
+    return SMALLEST * graph.S * (1 + largest) ** 2 * (1 + factor) ** 2
 
 
 class _Forward:
     def __init__(self, graph: Graph, model: Model) -> None:
         self.graph, self.model = graph, model
         self.kinks = 0
-        self.peak = 0.0
         self.fixed: dict[int, Floats] = {}  # of each linear node: sum |X||W| + |addends| over the exact values
         self.terms: dict[int, Floats] = {}
+        self.factor: dict[int, Floats] = {}
         for k, place in enumerate(graph.places):
             if place.op == "linear":
                 self.fixed[k] = self._absolute_sum(k)
                 self.terms[k] = accumulate(graph, k)
-                self.peak = max(self.peak, float(self.fixed[k].max()))
+                self.factor[k] = np.vectorize(model.terms, otypes=[np.float64])(self.terms[k])
 
     def _absolute_sum(self, k: int) -> Floats:
         places, place = self.graph.places, self.graph.places[k]
@@ -148,20 +151,24 @@ class _Forward:
     def _linear(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
         graph, model = self.graph, self.model
         places, place = graph.places, graph.places[k]
-        total, local = 0.0, 0.0
+        total: Floats | float = 0.0
+        local: Floats | float = 0.0
         n = self.terms[k][t]
-        flushed: Floats | float = 0.0
+        flushed: Floats | float = 0.0  # parameters that are read as 0
         for i in range(place.products):
             X, W = place.inputs[2 * i], place.inputs[2 * i + 1]
             total = total + D[X] @ places[W].magnitude
             local = local + q[X] @ places[W].magnitude
-            if model.flush:  # parameters below the smallest normal number are read as 0
-                flushed = flushed + model.eta * places[X].magnitude[t].sum(axis=-1, keepdims=True)
+            if model.flush:
+                flushed = flushed + (places[X].magnitude[t] + model.u * D[X]) @ model.read(places[W].value)
         for i in place.inputs[2 * place.products :]:
             if not places[i].constant:
                 total, local = total + D[i], local + q[i]
+            elif model.flush:
+                flushed = flushed + model.read(places[i].value)
         size = self.fixed[k][t] + model.u * total
-        r = (n * model.sum_unit + model.stores) * size + n * model.eta * (size > 0) + flushed  # (2); sums of zeros are exact
+        r = self.factor[k][t] * size + model.lost(n) * (size > 0) + flushed  # (2); sums of zeros are exact
+        r = np.where(size < model.overflow, r, np.inf)
         return total + r, local + r
 
     def _activation(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
@@ -178,11 +185,12 @@ class _Forward:
             remainder = np.where(kink, Da, 0.0)  # |relu(a + d) - relu(a) - relu'(a) d| <= |d|
             r = np.zeros_like(z)
         else:
-            bend = np.minimum(SUP2[place.op], 2 * (slope + SUP2[place.op] * model.u * Da))  # |phi''| <= 2 |phi'| over the tube
+            steepest = slope + SUP2[place.op] * model.u * Da  # |phi'| over the tube
+            bend = np.minimum(SUP2[place.op], 2 * steepest)  # |phi''| <= 2 |phi'|
             remainder = 0.5 * bend * model.u * Da * Da  # (4)
-            r = 2 * model.ulp * (z + model.u * (slope * Da + remainder)) + model.eta * (z + Da > 0)
+            r = 2 * model.ulp * (z + model.u * (slope * Da + remainder)) + model.eta_function * (z + Da > 0)
             if place.op == "sigmoid":  # by way of tanh(a/2) = 2z - 1: half of its error; and a few roundings
-                by_tanh = model.ulp * (np.abs(1 - 2 * z) + 2 * model.u * slope * Da)
+                by_tanh = model.ulp * (np.abs(1 - 2 * z) + 2 * model.u * (slope * Da + remainder))
                 r = np.maximum(r, by_tanh) + 4 * z
         return slope * Da + remainder + r, slope * q[i] + remainder + r
 
@@ -193,12 +201,10 @@ class _Forward:
         r = (x + self.model.u * Dx) * (y + self.model.u * Dy) + self.model.eta
         return x * Dy + y * Dx + cross + r, x * qy + y * qx + cross + r  # (3)
 
-    def _operand(
-        self, t: int, i: int, D: dict[int, Floats], q: dict[int, Floats]
-    ) -> tuple[Floats, Floats | float, Floats | float]:
+    def _operand(self, t: int, i: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats, Floats]:
         place = self.graph.places[i]
         if place.constant:
-            flushed = self.model.eta if self.model.flush else 0.0
+            flushed = self.model.read(place.value)
             return place.magnitude, flushed, flushed
         return place.magnitude[t], D[i], q[i]
 

@@ -121,7 +121,11 @@ def build_graph(unrolled: Unrolled) -> Graph:
 
 
 def _count_consumers(graph: Graph, readout: int) -> None:
-    """How many terms make up each adjoint: W's columns for a product, one for an entrywise use, K for the readout."""
+    """How many terms make up each adjoint: W's columns for a product, one for an entrywise use, K for the readout.
+
+    A state is one sum, of its uses in its own step, in the next one, and in the readout, in any order: a loop may add
+    the readout's K products to the carry one by one. A final cotangent stands where there is no next step.
+    """
     for place in graph.places:
         if place.constant:
             continue
@@ -132,4 +136,6 @@ def _count_consumers(graph: Graph, readout: int) -> None:
         for i in rest:
             graph.places[i].consumers += 2 if place.op == "mix" else 1
     for name, i in graph.outputs.items():
-        graph.places[i].consumers += graph.places[graph.inputs[name]].consumers + (readout if name == "h" else 1)
+        after = graph.places[graph.inputs[name]]
+        graph.places[i].consumers += max(after.consumers, 1) + (readout if name == "h" else 0)
+        after.consumers = graph.places[i].consumers

@@ -1,18 +1,26 @@
 """The arithmetic that an implementation is granted: unit roundoff, underflow, elementary functions.
 
 Each operation errs by at most u |z| + eta; an inner product of n terms, in any order and with or without fused
-multiply-add, by at most n u sum |x_i y_i| + n eta; an elementary function by `ulp` units in the last place.
+multiply-add, by at most n u sum |x_i y_i| + n eta (1 + n u); an elementary function by `ulp` units in the last place.
 Source: Jeannerod and Rump (2013), "Improved error bounds for inner products in floating-point arithmetic", for n u in
-any order and for any n; the rest is IEEE 754 round to nearest.
+any order and for any n; docs/budget.md proves it with fused multiply-add and plain addends; the rest is IEEE 754 round
+to nearest.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bptt.problem import SIGNIFICAND
 
+Floats = NDArray[np.float64]
+
 _SMALLEST_NORMAL = {"float64": -1022, "float32": -126, "float16": -14, "bfloat16": -126}
+_STORES = 6  # the longest chain of stored partial sums: four gates' products, the readout's and a final cotangent
 _LARGEST = {"float64": 2.0**1023, "float32": 2.0**127, "float16": 2.0**15, "bfloat16": 2.0**127}
 
 
@@ -42,25 +50,46 @@ class Model:
         return 2.0 ** (SIGNIFICAND[self.dtype] - SIGNIFICAND[self.accumulate or self.dtype])
 
     @property
-    def stores(self) -> int:
-        """Roundings to storage within one sum, beside those of the accumulator: partial results that are stored."""
-        return 0 if self.accumulate in (None, self.dtype) else 4
+    def eta(self) -> float:
+        """What underflow may add to one operation, in units of u: half the smallest number, or the smallest normal one."""
+        p, emin = SIGNIFICAND[self.dtype], _SMALLEST_NORMAL[self.dtype]
+        return 2.0 ** (emin + p) if self.flush else 2.0**emin
 
     @property
-    def eta(self) -> float:
-        """What underflow may add to one operation, in units of u: half the smallest subnormal, or the smallest normal."""
-        p, emin = SIGNIFICAND[self.dtype], _SMALLEST_NORMAL[self.dtype]
-        return 2.0 ** (emin + p) if self.flush else 2.0 ** emin
+    def eta_function(self) -> float:
+        """Likewise for an elementary function, whose `ulp` among subnormals is the smallest of them."""
+        return self.eta if self.flush else self.eta * max(1.0, 2 * self.ulp)
 
     @property
     def overflow(self) -> float:
         """Half of the power of two below which every sum of absolute terms must stay for a budget to hold."""
         return _LARGEST[self.dtype]
 
-    def terms(self, n: float) -> float:
+    def terms(self, *counts: float) -> float:
         """The factor of sum |x_i y_i| in the error of an inner product of n terms, in units of u.
 
-        >>> Model("float32").terms(10), Model("float32", accumulate="float64").terms(2**29)
-        (10.0, 5.0)
+        Several counts are sums within sums. Where the accumulator is another dtype, a partial sum may be stored on the
+        way: each term is rounded to storage at most min(n, 6) times.
+
+        >>> Model("float32").terms(10), round(Model("float32", accumulate="float64").terms(2**29), 3)
+        (10.0, 7.0)
+        >>> Model("float16").terms(64, 32)  # (1 + 64 u) (1 + 32 u) = 1 + 97 u
+        97.0
         """
-        return n * self.sum_unit + self.stores
+        total = 0.0
+        for n in counts:
+            total += n * self.sum_unit * (1 + self.u * total)
+        if self.accumulate in (None, self.dtype):
+            return total
+        stored = math.expm1(min(sum(counts), _STORES) * math.log1p(self.u)) / self.u
+        return total * (1 + self.u * stored) + stored
+
+    def lost(self, n: float) -> float:
+        """What underflow may add to an inner product of n terms: each term's part goes through the n roundings."""
+        return n * self.eta * (1 + n * self.u)
+
+    def read(self, values: Floats) -> Floats:
+        """What reading an input may lose: all of it, where it is subnormal and subnormals are flushed."""
+        size = np.abs(values)
+        lost: Floats = np.where(size < self.u * self.eta, size / self.u, 0.0) if self.flush else np.zeros_like(size)
+        return lost

@@ -9,7 +9,8 @@ kappa counts the roundings of one entry and |J|_abs is the sum of absolute paths
 
     P = P_fl - sum_q E_q P(q->t),   sum_s l_s |E_{s,q}| <= kappa 2^-53 e_{q-1} |J_q|_abs      (2)
 
-the float64 error of the transport is itself a local error, and (1) with l_q enlarged by (2) is rigorous. Derivation: ours.
+the float64 error of the transport is itself a local error, and (1) with l_q enlarged by (2) is rigorous. Derivation:
+ours.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ def _tangent(graph: Graph, k: int, known: dict[int, tuple[Floats, Floats]]) -> t
     place = places[k]
     parts: list[tuple[Floats, Floats]] = []
 
-    def through(i: int, factor: Floats | float) -> None:
+    def through(i: int, factor: Floats | float, size: Floats | float | None = None) -> None:
         if i in known:
-            parts.append((known[i][0] * factor, known[i][1] * np.abs(factor)))
+            parts.append((known[i][0] * factor, known[i][1] * (np.abs(factor) if size is None else size)))
 
     def rows(i: int) -> Floats:
         value = places[i].value
@@ -82,8 +83,8 @@ def _tangent(graph: Graph, k: int, known: dict[int, tuple[Floats, Floats]]) -> t
         through(inputs[1], rows(inputs[0]))
     elif place.op == "mix":
         z, n, h = inputs
-        through(z, rows(h) - rows(n))
-        through(n, 1 - rows(z))
+        through(z, rows(h) - rows(n), np.abs(rows(h)) + np.abs(rows(n)))  # float64 loses a part of the terms' size,
+        through(n, 1 - rows(z), 1 + np.abs(rows(z)))  # not of their difference's
         through(h, rows(z))
     elif place.op == "columns":
         start, stop = place.extra or (0, 0)

@@ -1,6 +1,7 @@
 """A correct adapter of a user's own: the scalar-loop Elman network, written as a newcomer would."""
 
 import math
+import os
 
 import numpy as np
 
@@ -126,3 +127,41 @@ def returns_none(problem):
 
 
 claims_outputs = gradients
+
+
+class _Exits:
+    """An array type whose conversion leaves the process."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise SystemExit(0)
+
+
+class _Unprintable(BaseException):
+    """An exception that is none of Exception's, and cannot be printed."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def exits_in_conversion(problem):
+    """A gradient whose conversion to NumPy exits with status 0."""
+    return gradients(problem) | {"dW_hh": _Exits()}
+
+
+def raises_base_exception(problem):
+    """Something that `except Exception` lets through."""
+    raise _Unprintable
+
+
+def changes_directory(problem):
+    """Goes elsewhere and stays there."""
+    os.chdir("/")
+    return gradients(problem)
+
+
+def offers_nothing(problem):
+    """A cell without a truncation that it knows."""
+    return gradients(problem)
+
+
+offers_nothing.SUPPORTS = SUPPORTS | {"truncations": ["cec"]}
