@@ -35,8 +35,11 @@ class TargetCrash(Exception):
 def describe(error: BaseException) -> str:
     """An exception in one line of at most 500 characters: its type and the first line of its message."""
     try:
-        first = str(error).strip().splitlines()[:1]
-    except Exception:  # noqa: BLE001 - what comes from a target may raise while it is printed
+        text = str(error)[:2000].encode("utf-8", "backslashreplace").decode("utf-8")
+        first = text.strip().splitlines()[:1]
+    except BaseException as trouble:  # what comes from a target may raise anything while it is printed
+        if isinstance(trouble, KeyboardInterrupt):
+            raise
         first = ["(its message cannot be printed)"]
     name = type(error).__name__
     return f"{name}: {first[0]}"[:500] if first else name

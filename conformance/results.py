@@ -153,6 +153,8 @@ def certified_json(executed: list[Executed], findings: list[Finding]) -> dict[st
 
 def prepare_directory(report_dir: Path) -> None:
     """Make the report directory, or say in one line why it cannot be written. Raises: UsageError."""
+    if report_dir == Path():
+        raise UsageError("--report-dir: got nothing; expected the name of a directory, such as reports")
     try:
         report_dir.mkdir(parents=True, exist_ok=True)
         probe = report_dir / f".{secrets.token_hex(6)}"

@@ -122,7 +122,14 @@ def _on_path(folder: Path) -> Any:
 
 
 def _target(text: str, kind: str, module: ModuleType, function: str) -> Target:
-    call = getattr(module, function, None)
+    try:
+        call = getattr(module, function, None)
+        declared = getattr(call, "SUPPORTS", getattr(module, "SUPPORTS", None))
+        support = read_support(declared)
+    except ProblemError as error:
+        raise UsageError(f"target {text!r}: {error}") from error
+    except Exception as error:  # a module or its SUPPORTS may be anything
+        raise UsageError(f"target {text!r}: reading it raised {describe(error)}; expected an adapter") from error
     if not callable(call):
         offered = [
             n for n, v in vars(module).items() if callable(v) and not n.startswith("_") and not isinstance(v, type)
@@ -131,11 +138,6 @@ def _target(text: str, kind: str, module: ModuleType, function: str) -> Target:
         raise UsageError(
             f"target {text!r}: no function {function!r} in it, so it is no adapter; expected gradients(problem){there}"
         )
-    declared = getattr(call, "SUPPORTS", getattr(module, "SUPPORTS", None))
-    try:
-        support = read_support(declared)
-    except ProblemError as error:
-        raise UsageError(f"target {text!r}: {error}") from error
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
     return Target(text, kind, support, call, _public(file), digest)

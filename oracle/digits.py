@@ -7,6 +7,7 @@ problem is rational, and is otherwise given as a proved bound, `|value| < 1e-k`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -30,9 +31,10 @@ def decimal(value: Fraction, digits: int) -> str:
     if value == 0:
         return "0"
     size = abs(value)
-    exponent = len(str(size.numerator)) - len(str(size.denominator))
-    if size < Fraction(10) ** exponent:
-        exponent -= 1
+    bits = size.numerator.bit_length() - size.denominator.bit_length()
+    exponent = math.floor(bits * math.log10(2)) - 1  # at most two below
+    while size >= Fraction(10) ** (exponent + 1):
+        exponent += 1
     scaled = round(size / Fraction(10) ** (exponent - digits + 1))  # half to even
     if scaled == 10**digits:
         scaled, exponent = scaled // 10, exponent + 1
@@ -108,5 +110,5 @@ def _bound(ball: Any) -> str | None:
     if abs(middle) > radius:
         return None
     size = abs(middle) + radius
-    k = len(str(size.denominator)) - len(str(size.numerator)) - 1
-    return f"|value| < 1e{-k:+d}"
+    bits = size.numerator.bit_length() - size.denominator.bit_length() + 1  # size < 2^bits
+    return f"|value| < 1e{math.ceil(bits * math.log10(2)):+d}"

@@ -57,7 +57,7 @@ class Truth:
         size = norm(self.solution.near(key)[0])
         if size == 0.0:
             return bound <= self.zero_scale(key)
-        return bound == 0.0 or bound <= CONCLUSIVE[self.problem.dtype] * size
+        return bound == 0.0 or bound <= CONCLUSIVE[self.problem.dtype] * size < np.inf
 
     def zero_scale(self, key: str) -> float:
         """For an array that is exactly zero: the size of the products that cancel, or a normal number's root."""

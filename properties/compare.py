@@ -86,7 +86,7 @@ def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgeme
             error = np.abs(got - want)
         judged = active_mask(parts[0].problem, key, got.shape)
         size = norm(truths[0].solution.near(key)[0])
-        small = norm(allowed) <= CONCLUSIVE[parts[0].problem.dtype] * size or all(
+        small = norm(allowed) <= CONCLUSIVE[parts[0].problem.dtype] * size < np.inf or all(
             truth.conclusive(key) for truth in truths
         )
         comparison, where = worst_entry(key, got, want, error, allowed, small, judged)

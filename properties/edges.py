@@ -32,13 +32,10 @@ SIZES = (  # T, B, D, H, K
 )
 FAR = {"float64": 800.0, "float32": 110.0, "float16": 14.0, "bfloat16": 110.0}
 """Arguments at which exp overflows: a sigmoid or a softmax that is written carelessly turns them into NaN."""
-# The further edges, beside the sizes: (T, window over T, a row of length 0, far arguments, no initial state)
-EXTRAS = (
-    (4, False, True, False, False),
-    (3, True, False, False, False),
-    (5, False, False, True, False),
-    (4, False, False, False, True),
-)
+LOUD = 4096.0
+"""What cotangents and targets are multiplied by: a kernel that clips its gradients shows."""
+EXTRAS = {"empty": 4, "beyond": 3, "far": 5, "none": 4, "loud": 4}
+"""Further edges and their T: a row of length 0, a window over T, far arguments, no initial state, a large loss."""
 
 
 def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
@@ -50,10 +47,10 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
         problem = _generic(1000 + i, support, cell, dtype, sizes, {name: next(turn) for name, turn in turns.items()})
         if problem is not None:
             yield problem
-    for i, extra in enumerate(EXTRAS):
-        for j, (loss, activation) in enumerate(_pairs(shape, far=extra[3])):
+    for i, (extra, T) in enumerate(EXTRAS.items()):
+        for j, (loss, activation) in enumerate(_pairs(shape, far=extra == "far")):
             names = {name: next(turn) for name, turn in turns.items()} | {"losses": loss, "activations": activation}
-            problem = _generic(2000 + 10 * i + j, support, cell, dtype, (extra[0], 3, 2, 3, 3), names)
+            problem = _generic(2000 + 10 * i + j, support, cell, dtype, (T, 3, 2, 3, 3), names)
             if problem is not None:
                 problem = _with_extra(problem, shape, extra)
             if problem is not None:
@@ -68,22 +65,24 @@ def _pairs(shape: Shape, far: bool) -> list[tuple[str, str | None]]:
     return pairs + [("cross_entropy", a) for a in shape.activations[:1] if "cross_entropy" in shape.losses]
 
 
-def _with_extra(problem: Problem, shape: Shape, extra: tuple[int, bool, bool, bool, bool]) -> Problem | None:
-    T, beyond, empty, far, none = extra
-    if beyond:
-        if "window" not in shape.truncations:
-            return None
-        return replace(problem, truncation=Truncation("window", k=T + 2))
-    if empty:
+def _with_extra(problem: Problem, shape: Shape, extra: str) -> Problem | None:
+    T, loss = problem.T, problem.loss
+    if extra == "beyond":
+        return replace(problem, truncation=Truncation("window", k=T + 2)) if "window" in shape.truncations else None
+    if extra == "empty":
         return replace(problem, lengths=np.array([T, 0, 2])) if shape.lengths else None
-    if far:
-        scale = problem.x.dtype.type(FAR[problem.dtype])
-        x = to_dtype(problem.x * np.where(np.arange(problem.T) == 1, scale, 1)[:, None, None], problem.dtype)
-        params = dict(problem.params)
-        if problem.loss.kind == "cross_entropy" and "b_y" in params:
-            params["b_y"] = to_dtype(params["b_y"] * scale, problem.dtype)
-        return replace(problem, x=x, params=params)
-    return replace(problem, h0=None, c0=None) if none and shape.h0_none else None
+    if extra == "none":
+        return replace(problem, h0=None, c0=None) if shape.h0_none else None
+    if extra == "loud":
+        louder = {name: getattr(loss, name) for name in ("g", "g_h_final", "g_c_final", "target")}
+        scaled: dict[str, Any] = {n: to_dtype(a * LOUD, problem.dtype) for n, a in louder.items() if a is not None}
+        return None if loss.kind == "cross_entropy" else replace(problem, loss=replace(loss, **scaled))
+    scale = FAR[problem.dtype]
+    x = to_dtype(problem.x * np.where(np.arange(T) == 1, scale, 1)[:, None, None], problem.dtype)
+    params = dict(problem.params)
+    if loss.kind == "cross_entropy" and "b_y" in params:
+        params["b_y"] = to_dtype(params["b_y"] * scale, problem.dtype)
+    return replace(problem, x=x, params=params)
 
 
 def _generic(

@@ -315,3 +315,21 @@ def test_list_prints_something_for_each(capsys, what):
     status, out, _ = run(capsys, "list", what)
     assert status == 0
     assert {"implementations": "numpy", "properties": "source:", "cells": "W_hh (H,H)"}[what] in out
+
+
+def test_replay_of_a_problem_that_overflows_gives_no_verdict(capsys, tmp_path):
+    import numpy as np
+
+    from bptt import Loss, Problem, save_problem
+
+    huge = np.full((1, 1), 1e308)
+    x = np.full((3, 1, 1), 1e308)
+    params = {"W_xh": huge, "W_hh": huge, "b_h": huge[0]}
+    save_problem(
+        Problem("elman", params, x, Loss("cotangent", g=x), h0=huge, activation="identity"), tmp_path / "p.safetensors"
+    )
+    status, out, _ = run(capsys, "replay", str(tmp_path / "p.safetensors"), "numpy")
+    assert status == 3
+    assert out.startswith("no verdict: numpy: inconclusive")
+    status, out, _ = run(capsys, "oracle", str(tmp_path / "p.safetensors"), "--digits", "5")
+    assert (status, out.splitlines()[0]) == (0, "loss = 2.0000e+1540")

@@ -17,11 +17,8 @@ from oracle.budget.backward import backward_errors
 from oracle.budget.forward import forward_errors
 from oracle.budget.graph import Floats, Graph, build_graph
 from oracle.budget.loss import loss_errors
-from oracle.budget.model import Model
+from oracle.budget.model import INFLATE, Model
 from oracle.solution import Solution
-
-INFLATE = 1 + 2.0**-20
-"""The bounds themselves are computed in float64 from terms that are all >= 0: at most 2^26 roundings of 2^-53 each."""
 
 
 @dataclass
@@ -84,16 +81,14 @@ def _budget(solution: Solution, model: Model) -> Budget:
         arrays["db_y"] = (Ddo + n * computed).sum(axis=(0, 1)) + model.lost(count) * (computed.sum(axis=(0, 1)) > 0)
         scales |= {"dW_hy": hs.T @ do.reshape(flat), "db_y": do.sum(axis=(0, 1))}
     sums = [*scales.values(), *(backward.size[k] + model.u * backward.error[k] for k in backward.size)]
-    peak = max([backward.peak, *(float(np.max(values, initial=0.0)) for values in sums)])
+    peak = np.max([backward.peak, *(np.max(values, initial=0.0) for values in sums)])
     weights = [float(weight) for weight in row_weights(problem) if weight]
-    peak /= min(weights, default=1.0)  # an implementation may multiply by the weights 1/length, 1/B at the end
-    whole = max(loss.peak, float(np.abs(solution.near("loss")[0])) + model.u * loss.loss)
-    backwards = max(peak, whole)
-    peaks = {key: whole if key == "loss" else backwards for key in arrays if key not in (*problem.spec.states, "o")}
+    peak = peak / min(weights, default=1.0)  # an implementation may multiply by the weights 1/length, 1/B at the end
+    peaks = {"loss": loss.peak, "o": 0.0} | dict.fromkeys(problem.spec.states, 0.0)  # of states and outputs: infinite
     out = {}
     for key, shape in gradient_shapes(problem).items():
         bound = arrays[key].reshape(shape) * (model.u * INFLATE)
-        fits = np.isfinite(bound) & (peaks.get(key, 0.0) < model.overflow)
+        fits = np.isfinite(bound) & (peaks.get(key, peak) < model.overflow)
         out[key] = np.where(fits, bound, np.inf)
     assert S == graph.S
     return Budget(out, scales, forward.kinks, model)

@@ -29,7 +29,7 @@ import numpy as np
 from bptt.truncation import Sweep
 from oracle.budget.forward import ForwardErrors, conversion, underflow
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place
-from oracle.budget.model import Model
+from oracle.budget.model import INFLATE, Model
 from oracle.budget.transport import ROUND, Transport, step_jacobians
 
 Bound = tuple[Floats, Floats, Floats]  # M, E, q
@@ -198,7 +198,7 @@ class _Backward:
             return
         if place.op == "relu":
             a, Da = self.graph.places[i].value[self.t], self.forward.nodes[i][self.t]
-            slack = np.where(np.abs(a) <= model.u * Da, 1 / model.u, 0.0)  # a kink: the derivative is anything in [0,1]
+            slack = np.where(np.abs(a) <= model.u * Da * INFLATE, 1 / model.u, 0.0)  # a kink: anything in [0,1]
         elif place.op == "tanh":  # 1-h^2, (1-h)(1+h), or dh - dh h h
             slack = 2 * np.abs(z) * D + model.u * D * D + 2 + 3 * slope + model.eta
         else:  # s (1-s), s - s^2, or by way of tanh

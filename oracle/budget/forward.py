@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph
-from oracle.budget.model import Model
+from oracle.budget.model import INFLATE, Model
 from oracle.budget.transport import ROUND, Transport, step_jacobians
 
 SMALLEST = 2.0**-1022
@@ -104,7 +104,7 @@ def underflow(graph: Graph) -> float:
     largest = max((float(p.magnitude.max()) for p in graph.places if p.constant), default=0.0)
     factors = [graph.places[i] for p in graph.places if p.op in ("mul", "mix") for i in p.inputs]
     factor = max((float(p.magnitude.max()) for p in factors if not p.constant), default=0.0)
-    return SMALLEST * graph.S * (1 + largest) ** 2 * (1 + factor) ** 2
+    return float(SMALLEST * graph.S * np.float64(1 + largest) ** 2 * np.float64(1 + factor) ** 2)
 
 
 class _Forward:
@@ -168,7 +168,7 @@ class _Forward:
                 flushed = flushed + model.read(places[i].value)
         size = self.fixed[k][t] + model.u * total
         r = self.factor[k][t] * size + model.lost(n) * (size > 0) + flushed  # (2); sums of zeros are exact
-        r = np.where(size < model.overflow, r, np.inf)
+        r = np.where((size < model.overflow) | ~graph.active[t][:, None], r, np.inf)
         return total + r, local + r
 
     def _activation(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
@@ -180,7 +180,7 @@ class _Forward:
         if place.op == "identity":
             return Da, q[i]
         if place.op == "relu":
-            kink = np.abs(a) <= model.u * Da
+            kink = np.abs(a) <= model.u * Da * INFLATE
             self.kinks += int((kink & self.graph.active[t][:, None]).sum())
             remainder = np.where(kink, Da, 0.0)  # |relu(a + d) - relu(a) - relu'(a) d| <= |d|
             r = np.zeros_like(z)

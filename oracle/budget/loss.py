@@ -61,14 +61,15 @@ def loss_errors(unrolled: Unrolled, model: Model, h: Floats, states: Floats) -> 
     count = T * B * K + T + B + 16 + finals * B * H
     terms = model.terms(count)
     D = np.where(active, D, 0.0)
-    peak = 0.0
     if loss.kind == "cotangent":
         g = np.abs(do)
         errors = model.read(do)
         sizes = np.where(active, np.abs(o) + model.u * D, 0.0)
         total = float((g * D + errors * sizes + terms * g * sizes).sum())
+        peak = float((g * sizes).sum())
         for i, name in enumerate(problem.spec.states):
-            total += _final(unrolled, model, name, states[-1, :, i * H : (i + 1) * H], terms)
+            error, size = _final(unrolled, model, name, states[-1, :, i * H : (i + 1) * H], terms)
+            total, peak = total + error, peak + size
     elif loss.kind == "squared_error":
         assert loss.scale is not None and loss.target is not None
         target = loss.target.astype(np.float64)
@@ -80,14 +81,14 @@ def loss_errors(unrolled: Unrolled, model: Model, h: Floats, states: Floats) -> 
         sizes = sizes**2
         peak = float(sizes.sum())
     else:
-        errors, total = _cross_entropy(unrolled, model, o, D, w, active, terms)
+        errors, total, peak = _cross_entropy(unrolled, model, o, D, w, active, terms)
     total += model.lost(count)
     return LossErrors(D, np.where(active, errors, 0.0), total, do, peak)
 
 
 def _cross_entropy(
     unrolled: Unrolled, model: Model, o: Floats, D: Floats, w: Floats, active: NDArray[np.bool_], terms: float
-) -> tuple[Floats, float]:
+) -> tuple[Floats, float, float]:
     problem, K = unrolled.problem, unrolled.problem.K
     shifted = o - o.max(axis=-1, keepdims=True)
     powers = np.exp(shifted)
@@ -107,13 +108,14 @@ def _cross_entropy(
     log_p = np.abs(shifted - np.log(powers.sum(axis=-1, keepdims=True)))
     off = D + spread * mean + c + 2 * model.ulp * log_p  # of a computed log p
     each = w * (y * off + (terms * y + flushed) * (log_p + model.u * off))
-    return errors, float(np.where(active, each, 0.0).sum())
+    peak = float(np.where(active, y * (log_p + model.u * off), 0.0).sum())
+    return errors, float(np.where(active, each, 0.0).sum()), peak
 
 
-def _final(unrolled: Unrolled, model: Model, name: str, D: Floats, terms: float) -> float:
-    """The part of a loss's error that <g_final, state_final> has, from the state's bound D (B,H)."""
+def _final(unrolled: Unrolled, model: Model, name: str, D: Floats, terms: float) -> tuple[float, float]:
+    """The error of <g_final, state_final> and the size of its terms, from the state's bound D (B,H)."""
     final = getattr(unrolled.problem.loss, f"g_{name}_final")
     if final is None:
-        return 0.0
+        return 0.0, 0.0
     g, size = np.abs(final.astype(np.float64)), np.abs(floats(unrolled.states[name][-1])) + model.u * D
-    return float((g * D + (model.read(g) + terms * g) * size).sum())
+    return float((g * D + (model.read(g) + terms * g) * size).sum()), float((g * size).sum())

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from bptt.problem import SIGNIFICAND
 
 Floats = NDArray[np.float64]
+INFLATE = 1 + 2.0**-20
+"""The bounds themselves are computed in float64 from terms that are all >= 0: at most 2^26 roundings of 2^-53 each."""
 
 _SMALLEST_NORMAL = {"float64": -1022, "float32": -126, "float16": -14, "bfloat16": -126}
 _STORES = 6  # the longest chain of stored partial sums: four gates' products, the readout's and a final cotangent
@@ -51,7 +53,7 @@ class Model:
 
     @property
     def eta(self) -> float:
-        """What underflow may add to one operation, in units of u: half the smallest number, or the smallest normal one."""
+        """What underflow may add to one operation, in units of u: half the smallest number, or the smallest normal."""
         p, emin = SIGNIFICAND[self.dtype], _SMALLEST_NORMAL[self.dtype]
         return 2.0 ** (emin + p) if self.flush else 2.0**emin
 
