@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from bptt.problem import Problem, gradient_shapes
 from oracle.ball_numbers import BallNumbers
+from oracle.differences import difference_gradients
 from oracle.double_sum import double_sum_gradients
 from oracle.errors import PrecisionExhausted
+from oracle.forward_mode import forward_gradients
 from oracle.mpmath_numbers import MpmathNumbers
 from oracle.numbers import Matrix, Numbers, Scalar, Undecided
 from oracle.rational_numbers import RationalNumbers
@@ -29,6 +31,8 @@ LAST_PRECISION = 8192
 ROADS: dict[str, Callable[[Unrolled], dict[str, Matrix]]] = {
     "reverse": reverse_gradients,
     "double-sum": double_sum_gradients,
+    "forward": forward_gradients,
+    "differences": difference_gradients,
 }
 
 
@@ -96,7 +100,7 @@ def numbers(name: str, prec: int) -> Numbers:
 
 
 def solve(problem: Problem, N: Numbers, road: str = "reverse") -> Solution:
-    """Solve a problem in N by a road (`reverse` or `double-sum`).
+    """Solve a problem in N by a road, one of ROADS; `differences` is for mpmath only.
 
     Error:  exact for rationals; enclosed for balls; for mpmath, rounded at each operation to N.prec bits.
     Raises: Undecided where a ball straddles a relu's kink; NotInThisSystem where rationals cannot go.
@@ -133,8 +137,7 @@ def is_rational(problem: Problem) -> bool:
 
 
 def decided(problem: Problem, enough: Callable[[Solution], bool], first: int = FIRST_PRECISION) -> Solution:
-    """The first solution in balls of doubling precision that is `enough`; a kink that no precision decides is settled
-    in rationals.
+    """The first solution in balls of doubling precision that is `enough`; a kink that stays open goes to rationals.
 
     Raises: PrecisionExhausted past LAST_PRECISION bits.
 
