@@ -1,6 +1,6 @@
 """The budget: how far any admissible implementation may be from the exact solution, entry by entry.
 
-    budget(solution, model) -> Budget      no tolerance is chosen anywhere; docs/budget.md has the theorem
+budget(solution, model) -> Budget      no tolerance is chosen anywhere; docs/budget.md has the theorem
 """
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ def _seeds(solution: Solution, graph: Graph, model: Model, do: Floats, errors: F
     if problem.readout == "linear":
         W = problem.params["W_hy"].astype(np.float64)
         seeds[:, :, :H] = do @ W.T
-        size = (np.abs(do) + model.u * errors) @ np.abs(W.T)
-        bounds[:, :, :H] = errors @ np.abs(W.T) + n * size + model.lost(place.consumers + 2)
-        bounds[:, :, :H] += (np.abs(do) + model.u * errors) @ model.read(W).T
+        computed, Wt = np.abs(do) + model.u * errors, np.abs(W.T)
+        bounds[:, :, :H] = errors @ Wt + n * (computed @ Wt) + computed @ model.read(Wt)
+        bounds[:, :, :H] += model.lost(place.consumers + 2) * nonzero(computed, Wt)
     else:
         seeds[:, :, :H], bounds[:, :, :H] = do, errors + n * (np.abs(do) + model.u * errors)
     for i, name in enumerate(problem.spec.states):

@@ -158,7 +158,7 @@ class _Backward:
         computed = M + model.u * E
         magnitude = np.abs(factor)
         r = computed * slack + roundings * computed * (magnitude + model.u * slack)
-        r = r + model.lost(roundings) * (computed > 0)
+        r = r + model.lost(roundings) * ((computed > 0) & (magnitude + slack > 0))  # a product with 0 is exact
         self._give(i, magnitude * M, magnitude * E + r, magnitude * q + r)
 
     def _terms(self, i: int) -> float:
