@@ -736,7 +736,11 @@ class truncation_of_weights_only(Elman):
 # Precision
 
 
-@planted("The carry is 1 + 1e-9 times what it should be.", needs="float64; an error of some 1e-9")
+@planted(
+    "The carry is 1 + 1e-9 times what it should be.",
+    caught_by="exact-problems",
+    needs="float64; an error of some 1e-9",
+)
 class carry_off_by_1e_9(Elman):
     def carry(self, s: int, dh: Array, delta: Array) -> Array:
         return np.asarray(super().carry(s, dh, delta) * self.dtype.type(1 + 1e-9))
