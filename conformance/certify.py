@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from bptt.cells import CELLS
 from bptt.problem import DTYPES
+from conformance.again import reproducible
 from conformance.bench import Executed, TargetBench, Truths
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import TargetUnavailable, UsageError
@@ -129,7 +130,7 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
         for (p, c, d), target in wanted:
             if (p, c, d) == (prop, cell, dtype):
                 bench = TargetBench(target, dtype, truths)
-                finding = Search(prop, bench, cell, dtype, plan.profile, plan.seed).run()
+                finding = _search(Search(prop, bench, cell, dtype, plan.profile, plan.seed), target, truths)
                 record = records[target.name]
                 record.findings.append(finding)
                 record.executed.append(bench.executed)
@@ -137,6 +138,15 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
                 progress.finding(target.name, finding)
     progress.end()
     return {name: _conclusion(record) for name, record in records.items()}
+
+
+def _search(search: Search, target: Target, truths: Truths) -> Finding:
+    """Run a search, and see whether the failure that it found shows again."""
+    finding = search.run()
+    if finding.smallest is not None and finding.smallest.failed:
+        earlier = [outcome.case.problem for outcome in search.outcomes.values()]
+        finding.smallest = reproducible(finding.property, finding.smallest, target, earlier, truths)
+    return finding
 
 
 def _conclusion(record: Record) -> dict[str, Any]:

@@ -196,7 +196,12 @@ def script(target: Target, finding: Finding, outcome: Outcome) -> str:
             problems.append(term.problem)
         index = next(i for i, known in enumerate(problems) if known is term.problem)
         terms.append((term.coefficient, index, term.key, list(term.where)))
-    problems = problems or [problem for problem in (outcome.companion, case.problem) if problem is not None]
+    alike = outcome.companion is not None and outcome.judgement is None
+    if outcome.companion is not None:  # asked first
+        problems.insert(0, outcome.companion)
+        terms = [(coefficient, index + 1, key, where) for coefficient, index, key, where in terms]
+    if not terms:
+        problems.append(case.problem)
     want = 0.0 if worst is None or worst.note else worst.want
     from bptt.problem import gradient_shapes
 
@@ -209,7 +214,7 @@ def script(target: Target, finding: Finding, outcome: Outcome) -> str:
         terms=repr(terms),
         want=f"float.fromhex({float(want).hex()!r})",
         allowed=f"float.fromhex({float(worst.allowed if worst else 0.0).hex()!r})",
-        alike=outcome.companion is not None,
+        alike=alike,
         place=_place(target),
     )
 

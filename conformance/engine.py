@@ -47,13 +47,18 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one case. `verdict` is pass, fail, crash, declined or inconclusive."""
+    """What became of one case. `verdict` is pass, fail, crash, declined or inconclusive.
+
+    companion  the problem that must be asked first, where it takes two to show the failure
+    repeats    whether a freshly loaded target fails again
+    """
 
     case: Case
     verdict: str
     judgement: Judgement | None = None
     message: str = ""
     companion: Problem | None = None
+    repeats: bool = True
 
     @property
     def failed(self) -> bool:

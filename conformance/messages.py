@@ -82,6 +82,10 @@ def failure_message(finding: Finding, outcome: Outcome, target: str, replay: str
         wrong = sorted({c.key for c in outcome.judgement.comparisons if not c.holds})
         right = sorted({c.key for c in outcome.judgement.comparisons if c.holds})
         lines.append(f"  wrong: {', '.join(wrong)}" + (f"; within budget: {', '.join(right)}" if right else ""))
+    if outcome.judgement is not None and outcome.companion is not None:
+        lines.append("  shows only after another problem was asked: the target keeps something between calls")
+    if not outcome.repeats:
+        lines.append("  did not show again in a freshly loaded target: it takes more calls before it, or chance")
     if replay:
         lines.append(f"  replay: {replay}")
     return "\n".join(lines)

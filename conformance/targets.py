@@ -60,6 +60,27 @@ def resolve(text: str) -> Target:
     )
 
 
+def afresh(target: Target) -> Target:
+    """The same target without its memory: an adapter's file is executed again, under a module of its own.
+
+    Raises: UsageError, where it no longer loads.
+    """
+    if target.kind != "path":
+        return target
+    place = Path(target.name.rpartition(":")[0] if _has_function(target.name) else target.name)
+    name = _module_name(place)
+    known = sys.modules.pop(name, None)
+    try:
+        return resolve(target.name)
+    finally:
+        if known is not None:
+            sys.modules[name] = known
+
+
+def _module_name(path: Path) -> str:
+    return "bpttcheck_target_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+
+
 def _has_function(text: str) -> bool:
     head, colon, tail = text.rpartition(":")
     return bool(colon) and tail.isidentifier() and len(head) > 1
@@ -70,7 +91,7 @@ def _from_file(text: str, path: Path) -> ModuleType:
         raise UsageError(
             f"target {text!r}: there is no file {path}; expected an adapter, path/to/adapter.py[:function]"
         )
-    name = "bpttcheck_target_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    name = _module_name(path)
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

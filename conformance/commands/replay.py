@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 from bptt.errors import FileError
 from bptt.files import load_case, load_problem
 from bptt.problem import Problem
-from conformance.bench import TargetBench
-from conformance.engine import Finding, Outcome, judge
-from conformance.errors import ContractBroken, Declined, TargetCrash, TargetUnavailable, UsageError
+from conformance.again import ask_again
+from conformance.engine import Finding, Outcome
+from conformance.errors import TargetUnavailable, UsageError
 from conformance.messages import comparison_line, failure_message
 from conformance.render import visible
 from conformance.targets import resolve
@@ -27,8 +26,6 @@ examples:
   bpttcheck replay reports/cases/3f2a90b1c4d5.safetensors adapters/mine.py
   bpttcheck replay reports/cases/3f2a90b1c4d5.safetensors          (all built-in targets)
 """
-CALLS = 12
-"""How often the target is asked: one that keeps state between calls may answer rightly for a while."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -88,21 +85,16 @@ def replay(name: str, property_id: str, case: Case, companion: Problem | None = 
         return 3
     prop = PROPERTIES[property_id]
     dtype = case.problem.dtype
-    for _ in range(CALLS):
-        bench = TargetBench(target, dtype)
-        if companion is not None:
-            with contextlib.suppress(Declined, ContractBroken, TargetCrash):
-                bench.run(companion)
-        try:
-            outcome = judge(prop, case, bench)
-        except (KeyError, IndexError, TypeError, ValueError, AssertionError) as error:
-            raise UsageError(
-                f"the case does not fit the property {property_id} ({type(error).__name__}: {error})"
-            ) from error
-        if outcome.failed:
-            finding = Finding(prop, case.problem.cell, dtype, bench=bench)
-            print(f"{outcome.verdict}: " + visible_lines(failure_message(finding, outcome, target.name, None)))
-            return 1
+    try:
+        outcome = ask_again(prop, case, target, companion)
+    except (KeyError, IndexError, TypeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            f"the case does not fit the property {property_id} ({type(error).__name__}: {error})"
+        ) from error
+    if outcome.failed:
+        finding = Finding(prop, case.problem.cell, dtype)
+        print(f"{outcome.verdict}: " + visible_lines(failure_message(finding, outcome, target.name, None)))
+        return 1
     return _passed(outcome, target.name, dtype)
 
 

@@ -28,8 +28,6 @@ def planted() -> dict[str, object]:
 
 
 PLANTED = planted()
-NEEDS_HISTORY = {"every_tenth_call_loses_a_step"}
-"""Shown by many calls only; a replay asks three times."""
 
 
 @pytest.mark.parametrize("name", sorted(PLANTED))
@@ -44,8 +42,6 @@ def test_planted_bug_fails_certify_and_its_replay(name, tmp_path, capsys):
     counterexample = findings[0]["counterexample"]
     assert (tmp_path / counterexample["case"]).is_file()
     capsys.readouterr()
-    if name in NEEDS_HISTORY:
-        return
     words = shlex.split(counterexample["replay"])
     replayed = subprocess.run(
         [str(Path(sys.executable).parent / "bpttcheck"), *words[1:]], capture_output=True, text=True, check=False
