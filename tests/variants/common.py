@@ -116,14 +116,14 @@ def log_softmax(o: Array) -> Array:
     return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True)))
 
 
-def losses(problem: Any, net: Net, o: Array) -> tuple[Any, Array]:
+def losses(problem: Any, lengths: Array, o: Array) -> tuple[Any, Array]:
     """Return the loss without its final cotangent, and do (T,B,K)."""
     spec, kind = problem.loss, o.dtype
-    counted = np.arange(len(o))[:, None] < net.lengths
-    divisor = np.maximum(1, net.lengths) if spec.time_reduction == "mean" else np.ones_like(net.lengths)
-    divisor = divisor * (len(net.lengths) if spec.batch_reduction == "mean" else 1)
+    counted = np.arange(len(o))[:, None] < lengths
+    divisor = np.maximum(1, lengths) if spec.time_reduction == "mean" else np.ones_like(lengths)
+    divisor = divisor * (len(lengths) if spec.batch_reduction == "mean" else 1)
     if spec.time_reduction == "tokens":
-        divisor = np.full_like(divisor, max(1, net.lengths.sum()))
+        divisor = np.full_like(divisor, max(1, lengths.sum()))
     if spec.kind == "cotangent":
         do = np.asarray(spec.g, kind)
         each = np.einsum("tbk,tbk->tb", do, o)
@@ -141,16 +141,16 @@ def losses(problem: Any, net: Net, o: Array) -> tuple[Any, Array]:
     return (np.where(counted, each, zero) / rows).sum(), np.where(counted[:, :, None], do / rows[:, None], zero)
 
 
-def lanes(net: Net) -> tuple[Array, Array]:
+def lanes(mask: Array) -> tuple[Array, Array]:
     """Return the lane of each t, (T,), and whether a lane reaches back to step s of a row, (lanes,T,B)."""
-    reach = np.logical_or.accumulate(net.mask, axis=1)  # s is not before the first step that t reaches
+    reach = np.logical_or.accumulate(mask, axis=1)  # s is not before the first step that t reaches
     patterns, lane = np.unique(reach.reshape(len(reach), -1), axis=0, return_inverse=True)
     return lane.ravel(), patterns.reshape(-1, *reach.shape[1:])
 
 
 def reverse(net: Net, at: At, dh_loss: Array, derivative: Slope) -> tuple[Array, Array]:
     """Return delta (T,B,H) and dh0 (B,H), all lanes travelling back together."""
-    lane, reach = lanes(net)
+    lane, reach = lanes(net.mask)
     dh, delta = np.zeros((len(reach), *net.h0.shape), net.h0.dtype), np.empty_like(dh_loss)
     for s in reversed(range(len(dh_loss))):
         dh[lane[s]] += dh_loss[s]
@@ -176,7 +176,7 @@ def solve(
         linear = problem.readout == "linear"
         W_hy, b_y = (np.asarray(problem.params[n], h.dtype) for n in ("W_hy", "b_y")) if linear else (None, None)
         o = h[1:].copy() if W_hy is None else h[1:] @ W_hy + b_y
-        loss, do = losses(problem, net, o)
+        loss, do = losses(problem, net.lengths, o)
         dh_loss = do.copy() if W_hy is None else do @ W_hy.T
         empty, final = net.lengths == 0, getattr(problem.loss, "g_h_final", None)
         rows = np.flatnonzero(~empty)

@@ -197,7 +197,7 @@ def tangent_sums(net: Net, at: At, dh_loss: Array, derivative: Slope) -> Results
     (T, B, D), H, kind = net.x.shape, len(net.b_h), net.x.dtype
     shapes = {"dh0": (H,), "dx": (T, D), "dW_xh": (D, H), "dW_hh": (H, H), "db_h": (H,)}
     sums = {name: np.zeros((B, *shape), kind) for name, shape in shapes.items()}
-    unit, (lane, reach) = np.eye(H, dtype=kind), lanes(net)
+    unit, (lane, reach) = np.eye(H, dtype=kind), lanes(net.mask)
     for mine in range(len(reach)):
         tangent = {name: np.zeros((B, *shape, H), kind) for name, shape in shapes.items()}
         tangent["dh0"] += unit
