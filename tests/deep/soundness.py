@@ -15,7 +15,7 @@ import itertools
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,14 +110,16 @@ def _truncation(rng: np.random.Generator, kinds: Sequence[str], T: int) -> Trunc
     return Truncation(kind)
 
 
+def variants(file: str) -> list[str]:
+    """The names of the complete variants in a file of tests/variants."""
+    some = resolve(f"{VARIANTS / file}.py:{'plain' if file == 'cells' else 'stacked_products'}")
+    return [name for name in sys.modules[some.call.__module__].VARIANTS if name not in PARTIAL]
+
+
 def targets() -> list[Target]:
     """Every honest implementation there is."""
     names = [name for name, reason in availability().items() if reason is None]
-    for file in ("cells", "elman"):
-        sys.path.append(str(VARIANTS))
-        module = resolve(f"{VARIANTS / file}.py:{'plain' if file == 'cells' else 'stacked_products'}")
-        table: dict[str, str] = sys.modules[module.call.__module__].VARIANTS
-        names += [f"{VARIANTS / file}.py:{name}" for name in table if name not in PARTIAL]
+    names += [f"{VARIANTS / file}.py:{name}" for file in ("cells", "elman") for name in variants(file)]
     return [resolve(name) for name in names]
 
 
@@ -206,6 +208,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             total = sum(tally.judged for tally in found.values())
             write(f"<!-- {total} arrays after {time.monotonic() - start:.0f} s -->")
     report(found)
+    return exit_status(found)
+
+
+def exit_status(found: Mapping[Key, Tally]) -> int:
+    """1 if any array is over its budget."""
     return int(any(tally.over for tally in found.values()))
 
 
@@ -221,7 +228,7 @@ def include(into: Tally, more: Tally) -> None:
         into.by_target[name] = max(into.by_target.get(name, 0.0), ratio)
 
 
-def report(found: dict[Key, Tally]) -> None:
+def report(found: Mapping[Key, Tally]) -> None:
     """The tables, and the sums below them."""
     total = Tally()
     for tally in found.values():

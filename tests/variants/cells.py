@@ -405,13 +405,14 @@ def transposed(product: Callable[[Array, Array], Array]) -> Callable[[Array, Arr
     return lambda left, right: product(left.T, right)
 
 
-def variant(sentence: str, style: Style, road: Road = backward, recompute: int = 0) -> Adapter:
-    """An adapter of a style."""
+def variant(sentence: str, style: Style, road: Road = backward, recompute: int = 0, **limits: int) -> Adapter:
+    """An adapter of a style, for problems up to the limits."""
 
     def adapter(problem: Any) -> Results:
         return solve(problem, style, road, recompute=recompute)
 
     adapter.__doc__ = sentence
+    adapter.SUPPORTS = SUPPORTS | {"max_size": limits}  # type: ignore[attr-defined]
     return adapter
 
 
@@ -444,6 +445,10 @@ real_time = variant(
     "Forward mode (real-time recurrent learning): d state / d theta is carried along, and nothing goes back in time.",
     Style(),
     forward_mode,
+    T=10,
+    B=3,
+    D=4,
+    H=4,
 )
 VARIANTS |= {
     name: str(value.__doc__) for name, value in list(globals().items()) if getattr(value, "__name__", "") == "adapter"

@@ -1,0 +1,28 @@
+"""Every variant of every cell under the property that reaches furthest: none is accused (`tox -e teeth`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bptt.cells import CELLS
+from conformance.bench import TargetBench, Truths
+from conformance.engine import Profile, Search
+from conformance.targets import resolve
+from properties import PROPERTIES
+from tests.deep.soundness import variants
+
+CELLS_PY = Path(__file__).parents[1] / "variants" / "cells.py"
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_correct_variant_of_a_cell_is_not_accused(cell):
+    truths = {dtype: Truths() for dtype in ("float64", "float32")}
+    for name in variants("cells"):
+        target = resolve(f"{CELLS_PY}:{name}")
+        for dtype, known in truths.items():
+            bench = TargetBench(target, dtype, known)
+            profile = Profile("standard", 100, 0)
+            finding = Search(PROPERTIES["oracle-agreement"], bench, cell, dtype, profile, 0).run()
+            assert finding.verdict == "pass", (name, dtype, finding.message, finding.smallest)
