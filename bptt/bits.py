@@ -31,19 +31,32 @@ def decode(array: NDArray[Any]) -> tuple[list[int], list[int]]:
         raise ValueError(f"dtype {array.dtype}: expected float16, float32 or float64")
     unsigned, fraction_bits, bias = _FORMATS[array.dtype.itemsize]
     native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1)
-    bits = native.view(unsigned).astype(np.uint64).astype(object)  # Python integers from here on
+    words = native.view(unsigned).astype(np.uint64)  # integers from here on
     width = 8 * array.dtype.itemsize
     top = (1 << (width - 1 - fraction_bits)) - 1
-    numbers, exponents = [], []
-    for word in bits.tolist():
-        biased = (word >> fraction_bits) & top
-        fraction = word & ((1 << fraction_bits) - 1)
-        if biased == top:
-            raise ValueError("got an infinity or a NaN, expected finite numbers")
-        n = fraction | (1 << fraction_bits) if biased else fraction
-        numbers.append(-n if word >> (width - 1) else n)
-        exponents.append(max(biased, 1) - bias - fraction_bits)
-    return numbers, exponents
+    biased = ((words >> fraction_bits) & top).astype(np.int64)
+    if (biased == top).any():
+        raise ValueError("got an infinity or a NaN, expected finite numbers")
+    fraction = (words & ((1 << fraction_bits) - 1)).astype(np.int64)
+    n = np.where(biased > 0, fraction | (1 << fraction_bits), fraction)
+    signed = np.where(words >> (width - 1) > 0, -n, n)
+    exponents = np.maximum(biased, 1) - (bias + fraction_bits)
+    return signed.tolist(), exponents.tolist()
+
+
+def all_normal(array: NDArray[Any]) -> bool:
+    """Whether every entry is zero or a normal number, which flush-to-zero leaves alone; read from the bits.
+
+    >>> all_normal(np.array([1.5, -0.0])), all_normal(np.array([5e-324])), all_normal(np.array([np.inf]))
+    (True, False, False)
+    """
+    if array.dtype.kind != "f" or array.dtype.itemsize not in _FORMATS:
+        return False
+    unsigned, fraction_bits, _ = _FORMATS[array.dtype.itemsize]
+    words = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1).view(unsigned)
+    magnitudes = words & ((1 << (8 * array.dtype.itemsize - 1)) - 1)
+    top = ((1 << (8 * array.dtype.itemsize - 1 - fraction_bits)) - 1) << fraction_bits
+    return bool(((magnitudes == 0) | (magnitudes >> fraction_bits > 0) & (magnitudes < top)).all())
 
 
 def exact_sum(values: NDArray[Any]) -> tuple[int, int]:

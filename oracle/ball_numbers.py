@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from fractions import Fraction
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
-from flint import arb, arb_mat, ctx, fmpq, fmpz
+import numpy as np
+from flint import arb, arb_mat, ctx, fmpq
+from numpy.typing import NDArray
 
+from bptt.bits import all_normal
 from oracle.numbers import Matrix, Numbers, Undecided
 
 
@@ -37,7 +42,7 @@ class BallNumbers(Numbers):
         return scope
 
     def scalar(self, n: int, e: int = 0) -> Any:
-        return arb((fmpz(n), fmpz(e)))
+        return arb((n, e)) if e else arb(n)
 
     def ratio(self, value: Fraction) -> Any:
         return arb(fmpq(value.numerator, value.denominator))
@@ -52,33 +57,54 @@ class BallNumbers(Numbers):
     def large(self, value: Any) -> bool:
         return not abs(value) < 16
 
-    def exp(self, value: Any) -> Any:
-        return value.exp()
+    # flint's own functions, with no Python between: they are called once an entry.
+    exp = staticmethod(arb.exp)  # type: ignore[assignment]
+    log = staticmethod(arb.log)  # type: ignore[assignment]
+    tanh = staticmethod(arb.tanh)  # type: ignore[assignment]
 
-    def log(self, value: Any) -> Any:
-        return value.log()
+    def decode(self, array: NDArray[Any]) -> Matrix:
+        """As everywhere, but normal numbers, which no flush-to-zero touches, as floats: that takes a tenth."""
+        if not all_normal(array):
+            return super().decode(array)
+        cols = array.shape[-1] if array.ndim else 1
+        values = array.astype(np.float64).reshape(-1).tolist()
+        return Matrix(len(values) // cols, cols, list(map(arb, values)))
 
-    def tanh(self, value: Any) -> Any:
-        return value.tanh()
+    def where_large(self, A: Matrix) -> list[int]:
+        """By the midpoints, mostly: which of its two forms a slope takes is a matter of width, not of truth."""
+        middles = list(map(float, A.data))
+        return [] if not middles or (max(middles) < 16 and min(middles) > -16) else super().where_large(A)
 
     def matmul(self, X: Matrix, W: Matrix) -> Matrix:
-        product = self._native(X) * self._native(W)
-        out = Matrix(X.rows, W.cols, product.entries())
-        out.native = product
-        return out
+        return _matrix(_native(X, keep=False) * _native(W))
 
     def matmul_nt(self, X: Matrix, W: Matrix) -> Matrix:
-        product = self._native(X) * self._native(W).transpose()
-        return Matrix(X.rows, W.rows, product.entries())
+        return _matrix(_native(X) * _native(W).transpose())
 
     def matmul_tn(self, X: Matrix, Y: Matrix) -> Matrix:
-        product = self._native(X).transpose() * self._native(Y)
-        return Matrix(X.cols, Y.cols, product.entries())
+        return _matrix(_native(X).transpose() * _native(Y))
 
     outer = matmul_tn
 
-    @staticmethod
-    def _native(X: Matrix) -> Any:
-        if X.native is None:
-            X.native = arb_mat(X.rows, X.cols, X.data)
+
+def _native(X: Matrix, keep: bool = True) -> Any:
+    """X as flint has it; made once. Entry by entry, since flint's constructor copies each of a list's entries twice."""
+    if X.native is not None:
         return X.native
+    native = arb_mat(X.rows, X.cols)
+    for place, value in zip(_places(X.rows, X.cols), X.data, strict=True):
+        native[place] = value
+    if keep:
+        X.native = native
+    return native
+
+
+def _matrix(native: Any) -> Matrix:
+    rows, cols = native.nrows(), native.ncols()
+    return Matrix(rows, cols, [native[place] for place in _places(rows, cols)])
+
+
+@lru_cache(maxsize=32)
+def _places(rows: int, cols: int) -> list[tuple[int, int]]:
+    """The indices of a matrix in C order."""
+    return list(product(range(rows), range(cols)))

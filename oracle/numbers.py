@@ -10,6 +10,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,17 @@ class Matrix:
     def row(self, i: int) -> list[Scalar]:
         """The scalars of row i."""
         return self.data[i * self.cols : (i + 1) * self.cols]
+
+
+def stack(matrices: Sequence[Matrix]) -> Matrix:
+    """Matrices of one width below one another; one alone is itself, and keeps its native form.
+
+    >>> stack([Matrix(1, 2, [1, 2]), Matrix(1, 2, [3, 4])]).data
+    [1, 2, 3, 4]
+    """
+    if len(matrices) == 1:
+        return matrices[0]
+    return Matrix(sum(m.rows for m in matrices), matrices[0].cols, [x for m in matrices for x in m.data])
 
 
 class NotInThisSystem(ArithmeticError):
@@ -86,10 +98,7 @@ class Numbers(ABC):
 
     def sum(self, values: Sequence[Scalar]) -> Scalar:
         """The sum, 0 for none."""
-        total = self.scalar(0)
-        for value in values:
-            total = total + value
-        return total
+        return sum(values[1:], values[0]) if values else self.scalar(0)
 
     def sigmoid(self, value: Scalar) -> Scalar:
         """1/(1+exp(-value)), with full relative accuracy at both ends."""
@@ -101,7 +110,7 @@ class Numbers(ABC):
         """An array of floats as a matrix, exactly: all axes but the last become rows."""
         numbers, exponents = decode(array)
         cols = array.shape[-1] if array.ndim else 1
-        return Matrix(len(numbers) // cols, cols, [self.scalar(n, e) for n, e in zip(numbers, exponents, strict=True)])
+        return Matrix(len(numbers) // cols, cols, list(map(self.scalar, numbers, exponents)))
 
     def zeros(self, rows: int, cols: int) -> Matrix:
         """A matrix of zeros."""
@@ -115,7 +124,7 @@ class Numbers(ABC):
 
     def transpose(self, X: Matrix) -> Matrix:
         """X^T."""
-        return Matrix(X.cols, X.rows, [X.data[i * X.cols + j] for j in range(X.cols) for i in range(X.rows)])
+        return Matrix(X.cols, X.rows, [value for j in range(X.cols) for value in X.data[j :: X.cols]])
 
     def matmul_nt(self, X: Matrix, W: Matrix) -> Matrix:
         """X W^T."""
@@ -147,7 +156,7 @@ class Numbers(ABC):
 
     def one_minus(self, X: Matrix) -> Matrix:
         """1 - X, entrywise."""
-        return self.map(lambda x: 1 - x, X)
+        return Matrix(X.rows, X.cols, list(map(operator.sub, repeat(self.scalar(1)), X.data)))
 
     def map(self, f: Callable[[Scalar], Scalar], X: Matrix) -> Matrix:
         """f of each entry."""
@@ -171,8 +180,23 @@ class Numbers(ABC):
 
     def blocks(self, grid: Sequence[Sequence[Matrix]]) -> Matrix:
         """The matrix made of blocks: those of one inner sequence stand beside one another, the sequences below."""
-        data = [x for line in grid for i in range(line[0].rows) for block in line for x in block.row(i)]
+        data: list[Scalar] = []
+        for line in grid:
+            for i in range(line[0].rows):
+                for block in line:
+                    data += block.row(i)
         return Matrix(sum(line[0].rows for line in grid), sum(block.cols for block in grid[0]), data)
+
+    def beside(self, blocks: Sequence[Matrix]) -> Matrix:
+        """Matrices of as many rows beside one another; one alone is itself, and keeps its native form."""
+        return self.blocks([blocks]) if len(blocks) > 1 else blocks[0]
+
+    def kept(self, X: Matrix, rows: Sequence[bool]) -> Matrix:
+        """X with zeros in the rows that are not kept; X itself where all are."""
+        if all(rows):
+            return X
+        zero = [self.scalar(0)] * X.cols
+        return Matrix(X.rows, X.cols, [x for i, keep in enumerate(rows) for x in (X.row(i) if keep else zero)])
 
     # ---- activations and their derivatives -----------------------------------------------------------------------
 
@@ -194,18 +218,25 @@ class Numbers(ABC):
             zero = self.scalar(0)
             return self.map(lambda a: one if self.is_positive(a) else zero, A)
         Z = self.activate(name, A) if Z is None else Z
-        of = self._tanh_slope if name == "tanh" else self._sigmoid_slope
-        return Matrix(A.rows, A.cols, [of(a, z) for a, z in zip(A.data, Z.data, strict=True)])
+        squares = self.mul(Z, Z)
+        slope, tail = (
+            (self.one_minus(squares), self._tanh_tail) if name == "tanh" else (self.sub(Z, squares), self._sigmoid_tail)
+        )
+        for i in self.where_large(A):
+            slope.data[i] = tail(A.data[i])
+        return slope
 
-    def _tanh_slope(self, a: Scalar, z: Scalar) -> Scalar:
-        if not self.large(a):
-            return 1 - z * z
+    def where_large(self, A: Matrix) -> list[int]:
+        """The indices of the entries that are `large`."""
+        return [i for i, a in enumerate(A.data) if self.large(a)]
+
+    def _tanh_tail(self, a: Scalar) -> Scalar:
+        """1 - tanh(a)^2."""
         e = self.exp(-2 * abs(a))
         return 4 * e / ((1 + e) * (1 + e))
 
-    def _sigmoid_slope(self, a: Scalar, z: Scalar) -> Scalar:
-        if not self.large(a):
-            return z - z * z
+    def _sigmoid_tail(self, a: Scalar) -> Scalar:
+        """sigma(a) (1 - sigma(a))."""
         e = self.exp(-abs(a))
         return e / ((1 + e) * (1 + e))
 

@@ -2,7 +2,7 @@
 
 The rule of each operation stands here once; no cell is known here. An adjoint is dL/dvalue, of the value's shape.
 
-    linear   z = sum X W + addends      dX = dz W^T     dW = sum_t X^T dz     d(1,n addend) = sum over rows of dz
+    linear   z = sum X W + addends      dX = dz W^T     dV = sum_t U^T dz, U and V of oracle.trace (1)
     mul      z = a o b                  da = dz o b     db = dz o a
     mix      z = (1-z') n + z' h        dz' = dz o (h - n)   dn = dz - dz o z'   dh = dz o z'
     phi      z = phi(a)                 da = dz o phi'(a)
@@ -11,14 +11,30 @@ The rule of each operation stands here once; no cell is known here. An adjoint i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from bptt.truncation import sweeps
-from oracle.numbers import Matrix
+from bptt.truncation import Sweep, sweeps
+from oracle.numbers import Matrix, stack
 from oracle.trace import Node
-from oracle.unrolled import Unrolled, stack
+from oracle.unrolled import Unrolled
 
-Adjoints = dict[int, Matrix]
+Adjoints = dict[Node, "Terms"]
+
+
+class Terms:
+    """An adjoint that is not added up yet: sum of dz W^T over `products`, of `addends`, and of `parts` of its columns.
+
+    Once it is, all products are one, of the dz beside one another with the W^T below one another.
+    """
+
+    __slots__ = ("addends", "parts", "products")
+
+    def __init__(self) -> None:
+        self.products: list[tuple[Matrix, Node]] = []
+        self.addends: list[Matrix] = []
+        self.parts: list[tuple[int, int, Matrix]] = []  # (start, stop, columns start..stop-1)
 
 
 class Reverse:
@@ -27,97 +43,81 @@ class Reverse:
     def __init__(self, unrolled: Unrolled) -> None:
         self.u = unrolled
         self.N = unrolled.N
-        self.totals: list[dict[int, Matrix]] = [{} for _ in unrolled.steps]  # node id -> its adjoint, over all sweeps
+        self.totals: list[dict[Node, Matrix]] = [{} for _ in unrolled.steps]  # each node's adjoint, over all sweeps
+        self.transposed: dict[tuple[Node, ...], Matrix] = {}  # the W^T of several W below one another
+        self.shared: Adjoints = {}  # those of parameters, over all steps
+        self.lengths: list[int] = unrolled.problem.row_lengths.tolist()
 
     def gradients(self) -> dict[str, Matrix]:
         """d + name -> dL/dname for every parameter, x (T*B,D) and the initial states (B,H)."""
-        u, N, problem = self.u, self.N, self.u.problem
-        from_output = u.cotangents
-        out: dict[str, Matrix] = {}
-        if problem.readout == "linear":
-            h = stack(u.states["h"][1:])
-            out["dW_hy"] = N.matmul_tn(h, from_output)
-            out["db_y"] = N.column_sums(from_output)
-            from_output = N.matmul_nt(from_output, u.leaves["W_hy"].value)
-        lengths = problem.row_lengths
-        B, H = problem.B, problem.H
-        initial = {name: N.zeros(B, H) for name in problem.spec.states}
+        u, problem = self.u, self.u.problem
+        initial = {name: Terms() for name in problem.spec.states}
         for name, final in u.final_cotangents.items():
-            if final is not None:  # a row of length 0 passes its final cotangent through
-                rows = [final.row(b) if lengths[b] == 0 else initial[name].row(b) for b in range(B)]
-                initial[name] = Matrix(B, H, [value for row in rows for value in row])
-        for sweep in sweeps(problem.truncation, lengths, problem.T):
-            carry = {name: N.zeros(B, H) for name in problem.spec.states}
-            for s in sweep.steps:
-                seeds = sweep.seeds[s - 1]
-                for b in range(B):
-                    if not seeds[b]:
-                        continue
-                    self._seed(carry, b, s, from_output, s == lengths[b])
-                for b in range(B):
-                    if s < sweep.first[b]:
-                        for matrix in carry.values():
-                            matrix.data[b * H : (b + 1) * H] = [N.scalar(0)] * H
-                carry = self._step(s, carry)
-            for name, matrix in carry.items():
-                rows = [matrix.row(b) if sweep.first[b] == 1 else [] for b in range(B)]
-                for b, row in enumerate(rows):
-                    for j, value in enumerate(row):
-                        initial[name].data[b * H + j] = initial[name].data[b * H + j] + value
-        out |= self._parameters()
-        out |= {f"d{name}0": matrix for name, matrix in initial.items()}
-        return out
+            if final is not None and 0 in self.lengths:  # a row of length 0 passes it through
+                initial[name].addends.append(self.N.kept(final, [length == 0 for length in self.lengths]))
+        for sweep in sweeps(problem.truncation, problem.row_lengths, problem.T):
+            for name, matrix in self._sweep(sweep).items():
+                initial[name].addends.append(self.N.kept(matrix, (sweep.first == 1).tolist()))
+        B, H = problem.B, problem.H
+        return self._parameters() | {f"d{name}0": self._sum(terms, B, H) for name, terms in initial.items()}
 
-    def _seed(self, carry: dict[str, Matrix], b: int, s: int, from_output: Matrix, last: bool) -> None:
-        H = self.u.problem.H
-        row = from_output.row((s - 1) * self.u.problem.B + b)
-        data = carry["h"].data
-        for j in range(H):
-            data[b * H + j] = data[b * H + j] + row[j]
-        if last:
-            for name, final in self.u.final_cotangents.items():
-                if final is not None:
-                    data = carry[name].data
-                    for j, value in enumerate(final.row(b)):
-                        data[b * H + j] = data[b * H + j] + value
+    # ---- one step ------------------------------------------------------------------------------------------------
 
-    def _step(self, s: int, carry: dict[str, Matrix]) -> dict[str, Matrix]:
-        """Pull the adjoints of the state after step s back to the state before it."""
-        step = self.u.steps[s - 1]
-        adjoints: Adjoints = {}
-        arrived = self.u.adjoints.setdefault(s, {})
-        for name, node in step.outputs.items():
-            self._give(adjoints, node, carry[name])
-            arrived[name] = self.N.add(arrived[name], carry[name]) if name in arrived else self._fresh(carry[name])
-        for node in reversed(step.nodes):
-            adjoint = adjoints.get(id(node))
-            if adjoint is None:
-                continue
-            total = self.totals[s - 1]
-            total[id(node)] = self.N.add(total[id(node)], adjoint) if id(node) in total else adjoint
-            self._pull(node, adjoint, adjoints)
+    def _sweep(self, sweep: Sweep) -> dict[str, Matrix]:
+        """Run one backward pass; dL/dstate where it ends."""
         B, H = self.u.problem.B, self.u.problem.H
-        before = {name: adjoints.get(id(step.inputs[name])) for name in carry}
-        return {
-            name: self._fresh(matrix) if matrix is not None else self.N.zeros(B, H) for name, matrix in before.items()
-        }
+        seeds, first = sweep.seeds.tolist(), sweep.first.tolist()
+        carry = {name: Terms() for name in self.u.problem.spec.states}
+        for s in sweep.steps:
+            self._seed(carry, s, seeds[s - 1])
+            active = [start <= s for start in first]
+            carry = self._step(s, {name: self.N.kept(self._sum(terms, B, H), active) for name, terms in carry.items()})
+        return {name: self._sum(terms, B, H) for name, terms in carry.items()}
+
+    def _seed(self, carry: dict[str, Terms], s: int, seeds: list[bool]) -> None:
+        """Add what the losses of step s send to the state: dL/do W_hy^T, and the final cotangents of rows that end."""
+        u, B, K = self.u, self.u.problem.B, self.u.problem.K
+        do = self.N.kept(Matrix(B, K, u.cotangents.data[(s - 1) * B * K : s * B * K]), seeds)
+        if u.readout is None:
+            carry["h"].addends.append(do)
+        else:
+            carry["h"].products.append((do, u.leaves["W_hy"]))
+        if s in self.lengths:
+            ends = [seed and s == length for seed, length in zip(seeds, self.lengths, strict=True)]
+            for name, final in u.final_cotangents.items():
+                if final is not None:
+                    carry[name].addends.append(self.N.kept(final, ends))
+
+    def _step(self, s: int, arrived: dict[str, Matrix]) -> dict[str, Terms]:
+        """Pull the adjoints of the state after step s back to the state before it."""
+        step, total = self.u.steps[s - 1], self.totals[s - 1]
+        known = self.u.adjoints.setdefault(s, {})
+        adjoints: Adjoints = {}
+        for name, node in step.outputs.items():
+            self._give(adjoints, node, arrived[name])
+            known[name] = self.N.add(known[name], arrived[name]) if name in known else arrived[name]
+        for node in reversed(step.nodes):
+            if node in adjoints:
+                dz = self._sum(adjoints[node], node.value.rows, node.value.cols)
+                total[node] = self.N.add(total[node], dz) if node in total else dz
+                self._pull(node, dz, adjoints)
+        return {name: self._at(adjoints, step.inputs[name]) for name in arrived}
 
     @staticmethod
-    def _fresh(matrix: Matrix) -> Matrix:
-        return Matrix(matrix.rows, matrix.cols, list(matrix.data))
+    def _at(adjoints: Adjoints, node: Node) -> Terms:
+        if node not in adjoints:
+            adjoints[node] = Terms()
+        return adjoints[node]
 
     def _give(self, adjoints: Adjoints, node: Node, value: Matrix) -> None:
-        known = adjoints.get(id(node))
-        adjoints[id(node)] = value if known is None else self.N.add(known, value)
+        self._at(adjoints, node).addends.append(value)
 
     def _pull(self, node: Node, dz: Matrix, adjoints: Adjoints) -> None:
-        N, inputs = self.N, node.inputs
-        give = self._give
+        N, inputs, give = self.N, node.inputs, self._give
         if node.op == "linear":
-            for i in range(node.products):
-                X, W = inputs[2 * i], inputs[2 * i + 1]
-                if not (X.op == "leaf" and X.name == "x") and X.op != "hold":
-                    give(adjoints, X, N.matmul_nt(dz, W.value))
+            for X, W in node.pairs:
+                if X.op != "hold" and X.name != "x":
+                    self._at(adjoints, X).products.append((dz, W))
             for addend in inputs[2 * node.products :]:
                 if not addend.constant:
                     give(adjoints, addend, dz)
@@ -135,55 +135,88 @@ class Reverse:
             give(adjoints, n, N.sub(dz, through))
             give(adjoints, h, through)
         elif node.op == "columns":
-            start, stop = node.extra
-            (source,) = inputs
-            zero = [N.scalar(0)]
-            pad = [zero * start + dz.row(i) + zero * (source.value.cols - stop) for i in range(dz.rows)]
-            give(adjoints, source, Matrix(dz.rows, source.value.cols, [value for row in pad for value in row]))
+            self._at(adjoints, inputs[0]).parts.append((*node.extra, dz))
         elif node.op != "hold":
             if node.slope is None:
                 node.slope = N.slope(node.op, inputs[0].value, node.value)
             give(adjoints, inputs[0], N.mul(dz, node.slope))
 
+    # ---- sums ----------------------------------------------------------------------------------------------------
+
+    def _sum(self, terms: Terms, rows: int, cols: int) -> Matrix:
+        """Add up an adjoint."""
+        N, found = self.N, terms.addends.copy()
+        if terms.products:
+            dz, W = zip(*terms.products, strict=True)
+            found.append(N.matmul(N.beside(dz), self._transposed(W)))
+        if terms.parts:
+            found += self._spread(sorted(terms.parts, key=lambda part: part[:2]), rows, cols)
+        if not found:
+            return N.zeros(rows, cols)
+        total = found[0]
+        for matrix in found[1:]:
+            total = N.add(total, matrix)
+        return total
+
+    def _transposed(self, weights: tuple[Node, ...]) -> Matrix:
+        """Their transposes below one another; kept, since they come back at every step."""
+        if weights not in self.transposed:
+            self.transposed[weights] = stack([self.N.transpose(W.value) for W in weights])
+        return self.transposed[weights]
+
+    def _spread(self, parts: Sequence[tuple[int, int, Matrix]], rows: int, cols: int) -> list[Matrix]:
+        """Matrices of all columns, zero beside the given parts: one of them where no two parts overlap."""
+        if any(a[1] > b[0] for a, b in pairwise(parts)):
+            return [matrix for part in parts for matrix in self._spread([part], rows, cols)]
+        blocks, end = [], 0
+        for start, stop, matrix in (*parts, (cols, cols, None)):
+            if start > end:
+                blocks.append(self.N.zeros(rows, start - end))
+            if matrix is not None:
+                blocks.append(matrix)
+            end = stop
+        return [self.N.beside(blocks)]
+
+    # ---- all steps -----------------------------------------------------------------------------------------------
+
     def _parameters(self) -> dict[str, Matrix]:
-        """Sum over time: for each parameter the products X^T dz of all steps in one, and the column sums of dz."""
+        """The gradients of what every step shares, and dx (T*B,D): sums over time, each in one product."""
         u, N, problem = self.u, self.N, self.u.problem
-        left: dict[int, list[Matrix]] = {}
-        right: dict[int, list[Matrix]] = {}
-        shared: dict[int, list[Matrix]] = {}  # parameters that are added to or multiply every row
-        zero_x = N.zeros(problem.B, problem.D)
-        dx = [zero_x] * problem.T
-        for t, step in enumerate(u.steps):
-            for node in step.nodes:
-                dz = self.totals[t].get(id(node))
-                if dz is None:
-                    continue
-                if node.op == "linear":
-                    for i in range(node.products):
-                        X, W = node.inputs[2 * i], node.inputs[2 * i + 1]
-                        left.setdefault(id(W), []).append(X.value)
-                        right.setdefault(id(W), []).append(dz)
-                        if X is step.inputs["x"]:
-                            part = N.matmul_nt(dz, W.value)
-                            dx[t] = part if dx[t] is zero_x else N.add(dx[t], part)
-                    for addend in node.inputs[2 * node.products :]:
-                        if addend.constant:
-                            shared.setdefault(id(addend), []).append(dz)
-                elif node.op == "mul":
-                    for this, other in (node.inputs, node.inputs[::-1]):
-                        if this.constant:
-                            shared.setdefault(id(this), []).append(N.mul(dz, other.value))
-        found: dict[int, Matrix] = {key: N.matmul_tn(stack(left[key]), stack(right[key])) for key in left}
-        found |= {key: N.column_sums(stack(parts)) for key, parts in shared.items()}
+        last = max(self.lengths)  # no sweep visits a later step
+        dx = Terms()
+        for k, node in enumerate(u.steps[0].nodes if last else ()):
+            if node not in self.totals[0]:
+                continue
+            nodes = [step.nodes[k] for step in u.steps[:last]]
+            dz = stack([total[n] for n, total in zip(nodes, self.totals[:last], strict=True)])
+            if node.op == "linear":
+                self._give_below(node, stack([n.left for n in nodes if n.left is not None]), dz)
+                dx.products += [(dz, W) for X, W in node.pairs if X.name == "x"]
+            elif node.op == "mul":
+                for i, factor in enumerate(node.inputs):
+                    if factor.constant:
+                        other = stack([n.inputs[1 - i].value for n in nodes])
+                        self._give(self.shared, factor, N.column_sums(N.mul(dz, other)))
+        if u.readout is not None and u.readout.left is not None:
+            self._give_below(u.readout, u.readout.left, u.cotangents)
         for node in reversed(u.prelude):  # blocks of columns flow back into the parameter that they were cut from
-            if id(node) in found:
-                self._pull(node, found[id(node)], found)
-        out = {}
-        for name, leaf in u.leaves.items():
-            if name not in ("W_hy", "b_y"):
-                out[f"d{name}"] = found.get(id(leaf)) or N.zeros(leaf.value.rows, leaf.value.cols)
-        out["dx"] = stack(dx)
-        return out
+            self._pull(node, self._sum(self._at(self.shared, node), node.value.rows, node.value.cols), self.shared)
+        out = {
+            f"d{name}": self._sum(self._at(self.shared, leaf), leaf.value.rows, leaf.value.cols)
+            for name, leaf in u.leaves.items()
+        }
+        B, D = problem.B, problem.D
+        unread = N.zeros((problem.T - last) * B, D)
+        return out | {"dx": stack([self._sum(dx, last * B, D), unread])}
+
+    def _give_below(self, linear: Node, left: Matrix, dz: Matrix) -> None:
+        """dV = U^T dz, cut into the gradients of what V is made of."""
+        dV, start = self.N.matmul_tn(left, dz), 0
+        for node in linear.below:
+            stop = start + node.value.rows * dV.cols
+            part = Matrix(node.value.rows, dV.cols, dV.data[start:stop])
+            self._give(self.shared, node, part)
+            start = stop
 
 
 def reverse_gradients(unrolled: Unrolled) -> dict[str, Matrix]:

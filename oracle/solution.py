@@ -20,10 +20,10 @@ from oracle.double_sum import double_sum_gradients
 from oracle.errors import PrecisionExhausted
 from oracle.forward_mode import forward_gradients
 from oracle.mpmath_numbers import MpmathNumbers
-from oracle.numbers import Matrix, Numbers, Scalar, Undecided
+from oracle.numbers import Matrix, Numbers, Scalar, Undecided, stack
 from oracle.rational_numbers import RationalNumbers
 from oracle.reverse import reverse_gradients
-from oracle.unrolled import Unrolled, stack, unroll
+from oracle.unrolled import Unrolled, unroll
 
 Floats = NDArray[np.float64]
 FIRST_PRECISION = 128

@@ -2,6 +2,12 @@
 
 Each operation of `bptt.arithmetic.Arithmetic` becomes one node that knows its inputs and its value. The reverse mode
 (oracle.reverse) and the rounding-error budget (oracle.budget) both read it; neither knows any cell.
+
+A `linear` is computed as one product, of its inputs beside one another with its parameters below one another:
+
+    X_1 W_1 + X_2 W_2 + b = U V        U = [X_1 X_2 1]    V = [W_1; W_2; b]                        (1)
+
+so that the parameters' gradients are one product too: dV = U^T dz.
 """
 
 from __future__ import annotations
@@ -9,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from oracle.numbers import Matrix, Numbers
+from oracle.numbers import Matrix, Numbers, stack
 
 
 class Node:
@@ -17,10 +23,13 @@ class Node:
 
     inputs   the nodes that it reads; for `linear` first X, W of each product in turn, then the addends
     products how many products a `linear` has
+    left     U of (1), for a linear
+    below    whose values V of (1) is made of, in order, for a linear
+    constant whether it is a parameter, or a block of one: the same node at every step
     slope    phi'(a) of an activation, filled in when first asked for
     """
 
-    __slots__ = ("extra", "inputs", "name", "op", "products", "slope", "value")
+    __slots__ = ("below", "constant", "extra", "inputs", "left", "name", "op", "products", "slope", "value")
 
     def __init__(
         self, op: str, value: Matrix, inputs: tuple[Node, ...] = (), name: str = "", extra: Any = None
@@ -31,14 +40,15 @@ class Node:
         self.name = name
         self.extra = extra
         self.products = 0
+        self.left: Matrix | None = None
+        self.below: tuple[Node, ...] = ()
+        self.constant: bool = name not in ("x", "h", "c") if op == "leaf" else op == "columns" and inputs[0].constant
         self.slope: Matrix | None = None
 
     @property
-    def constant(self) -> bool:
-        """A parameter, or a block of one: the same node at every step."""
-        return (
-            self.name not in ("x", "h", "c") if self.op == "leaf" else self.op == "columns" and self.inputs[0].constant
-        )
+    def pairs(self) -> list[tuple[Node, Node]]:
+        """(X, W) of each product of a linear."""
+        return list(zip(self.inputs[: 2 * self.products : 2], self.inputs[1 : 2 * self.products : 2], strict=True))
 
 
 class Trace:
@@ -47,7 +57,8 @@ class Trace:
     def __init__(self, numbers: Numbers) -> None:
         self.N = numbers
         self.nodes: list[Node] = []
-        self.stacked: dict[int, list[Matrix]] = {}  # id of W: x_t W for every t, computed in one product
+        self.stacked: dict[tuple[Node, ...], Matrix] = {}  # V of (1), by what it is made of
+        self.ones: dict[tuple[int, int], Matrix] = {}
 
     def _record(self, op: str, value: Matrix, *inputs: Node, extra: Any = None) -> Node:
         node = Node(op, value, inputs, extra=extra)
@@ -56,31 +67,30 @@ class Trace:
 
     def linear(self, products: Sequence[tuple[Node, Node]], addends: Sequence[Node] = ()) -> Node:
         """Sum of X W over the products, and of the addends."""
-        total: Matrix | None = None
-        for X, W in products:
-            term = self._product(X, W)
-            total = term if total is None else self.N.add(total, term)
+        constants = [node for node in addends if node.constant]
+        below = (*(W for _, W in products), *constants)
+        beside = [X.value for X, _ in products]
+        if constants:
+            beside.append(self._ones(beside[0].rows, len(constants)))
+        left = self.N.beside(beside)
+        total = self.N.matmul(left, self._below(below))
         for addend in addends:
-            total = addend.value if total is None else self.N.add(total, addend.value)
-        assert total is not None
-        flat = [node for pair in products for node in pair]
-        node = self._record("linear", total, *flat, *addends)
-        node.products = len(products)
+            if not addend.constant:
+                total = self.N.add(total, addend.value)
+        node = self._record("linear", total, *(node for pair in products for node in pair), *addends)
+        node.products, node.left, node.below = len(products), left, below
         return node
 
-    def _product(self, X: Node, W: Node) -> Matrix:
-        if X.op == "leaf" and X.name == "x" and X.extra is not None:
-            all_steps, t = X.extra
-            if id(W) not in self.stacked:
-                product = self.N.matmul(all_steps, W.value)
-                n = X.value.rows * product.cols
-                self.stacked[id(W)] = [
-                    Matrix(X.value.rows, product.cols, product.data[i * n : (i + 1) * n])
-                    for i in range(all_steps.rows // X.value.rows)
-                ]
-            step: Matrix = self.stacked[id(W)][t]
-            return step
-        return self.N.matmul(X.value, W.value)
+    def _ones(self, rows: int, cols: int) -> Matrix:
+        if (rows, cols) not in self.ones:
+            self.ones[rows, cols] = Matrix(rows, cols, [self.N.scalar(1)] * (rows * cols))
+        return self.ones[rows, cols]
+
+    def _below(self, nodes: tuple[Node, ...]) -> Matrix:
+        """Their values below one another; kept, since parameters come back at every step."""
+        if nodes not in self.stacked:
+            self.stacked[nodes] = stack([node.value for node in nodes])
+        return self.stacked[nodes]
 
     def columns(self, value: Node, start: int, stop: int) -> Node:
         """Columns start..stop-1."""

@@ -5,13 +5,15 @@ s_t = step(x_t, s_{t-1}) for t <= length, s_t = s_{t-1} after it        o_t = h_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
+from itertools import repeat
+from operator import mul, sub
 from typing import Any
 
 from bptt.losses import row_weights
 from bptt.problem import Problem
-from oracle.numbers import Matrix, Numbers, exact_fraction
+from oracle.numbers import Matrix, Numbers, exact_fraction, stack
 from oracle.trace import Node, Trace
 
 
@@ -29,7 +31,8 @@ class Unrolled:
     """A problem evaluated in N.
 
     Shapes: states[name][t] is (B,H) for t = 0..T; outputs is (T*B,K), step after step; cotangents, dL/do, likewise;
-    adjoints[t][name], dL/dstate_t as the truncation has it, (B,H), once reverse mode has run.
+    adjoints[t][name], dL/dstate_t as the truncation has it, (B,H), once reverse mode has run; readout is the node of
+    the outputs, where they are not h itself.
     """
 
     problem: Problem
@@ -38,20 +41,12 @@ class Unrolled:
     prelude: list[Node]
     steps: list[Step] = field(default_factory=list)
     states: dict[str, list[Matrix]] = field(default_factory=dict)
+    readout: Node | None = None
     outputs: Matrix = field(init=False)
     loss: Any = None
     cotangents: Matrix = field(init=False)
     final_cotangents: dict[str, Matrix | None] = field(default_factory=dict)
     adjoints: dict[int, dict[str, Matrix]] = field(default_factory=dict)
-
-
-def stack(matrices: list[Matrix]) -> Matrix:
-    """Matrices of one width below one another.
-
-    >>> stack([Matrix(1, 2, [1, 2]), Matrix(1, 2, [3, 4])]).data
-    [1, 2, 3, 4]
-    """
-    return Matrix(sum(m.rows for m in matrices), matrices[0].cols, [x for m in matrices for x in m.data])
 
 
 def unroll(problem: Problem, N: Numbers) -> Unrolled:
@@ -79,10 +74,10 @@ def unroll(problem: Problem, N: Numbers) -> Unrolled:
         initial = getattr(problem, f"{name}0")
         out.states[name] = [N.zeros(B, H) if initial is None else N.decode(initial)]
     cec = problem.truncation.kind == "cec"
+    n = B * problem.D
     for t in range(T):
         trace.nodes = []
-        n = B * problem.D
-        x_t = Node("leaf", Matrix(B, problem.D, x_all.data[t * n : (t + 1) * n]), name="x", extra=(x_all, t))
+        x_t = Node("leaf", Matrix(B, problem.D, x_all.data[t * n : (t + 1) * n]), name="x")
         state = {name: Node("leaf", out.states[name][-1], name=name) for name in problem.spec.states}
         new = problem.spec.step(trace, w, x_t, state, problem.activation, cec)
         out.steps.append(Step({"x": x_t, **state}, new, trace.nodes))
@@ -93,8 +88,11 @@ def unroll(problem: Problem, N: Numbers) -> Unrolled:
             else:
                 rows = [node.value.row(b) if t < lengths[b] else old.row(b) for b in range(B)]
                 out.states[name].append(Matrix(B, H, [value for row in rows for value in row]))
-    h = stack(out.states["h"][1:])
-    out.outputs = N.add(N.matmul(h, leaves["W_hy"].value), leaves["b_y"].value) if problem.readout == "linear" else h
+    trace.nodes = []
+    h = Node("leaf", stack(out.states["h"][1:]), name="h")
+    if problem.readout == "linear":
+        out.readout = trace.linear([(h, leaves["W_hy"])], [leaves["b_y"]])
+    out.outputs = out.readout.value if out.readout is not None else h.value
     _loss(out)
     return out
 
@@ -102,70 +100,109 @@ def unroll(problem: Problem, N: Numbers) -> Unrolled:
 def _loss(out: Unrolled) -> None:
     """The loss and dL/do: squared error 2 scale w (o - y); cross-entropy w ((sum y) softmax(o) - y); cotangent g."""
     problem, N = out.problem, out.N
-    loss, K = problem.loss, problem.K
     lengths = problem.row_lengths.tolist()
     weights = [N.ratio(weight) for weight in row_weights(problem)]
-    zero = N.scalar(0)
+    row_loss = _row_loss(out)
+    none = [N.scalar(0)] * problem.K
     terms: list[Any] = []
     gradient: list[Any] = []
-    target = _targets(out)
-    scale = N.ratio(exact_fraction(loss.scale)) if loss.scale is not None else None
-    for t in range(problem.T):
-        for b in range(problem.B):
-            if t >= lengths[b]:
-                gradient += [zero] * K
-                continue
-            o, y = out.outputs.row(t * problem.B + b), target.row(t * problem.B + b)
-            if loss.kind == "cotangent":
-                terms.append(N.sum([g * value for g, value in zip(y, o, strict=True)]))
-                gradient += y
-            elif loss.kind == "squared_error":
-                differences = [value - goal for value, goal in zip(o, y, strict=True)]
-                terms.append(weights[b] * scale * N.sum([d * d for d in differences]))
-                gradient += [weights[b] * scale * 2 * d for d in differences]
-            else:
-                p, log_sum = softmax(N, o)
-                terms.append(weights[b] * N.sum([goal * (log_sum - value) for goal, value in zip(y, o, strict=True)]))
-                total = N.sum(y)
-                gradient += [weights[b] * (total * p_k - y_k) for p_k, y_k in zip(p, y, strict=True)]
+    for i in range(problem.T * problem.B):
+        t, b = divmod(i, problem.B)
+        if t < lengths[b]:
+            term, row = row_loss(i, weights[b])
+            terms.append(term)
+            gradient += row
+        else:
+            gradient += none
     for name in problem.spec.states:
-        final = getattr(loss, f"g_{name}_final")
-        out.final_cotangents[name] = None if final is None else N.decode(final)
+        final = getattr(problem.loss, f"g_{name}_final")
+        out.final_cotangents[name] = None
         if final is not None:
-            g = out.final_cotangents[name]
-            assert g is not None
-            last = out.states[name][-1]
-            terms.append(N.sum([a * b for a, b in zip(g.data, last.data, strict=True)]))
+            g = out.final_cotangents[name] = N.decode(final)
+            terms.append(N.sum(N.mul(g, out.states[name][-1]).data))
     out.loss = N.sum(terms)
-    out.cotangents = Matrix(problem.T * problem.B, K, gradient)
+    out.cotangents = Matrix(problem.T * problem.B, problem.K, gradient)
 
 
-def softmax(N: Numbers, o: list[Any]) -> tuple[list[Any], Any]:
-    """The softmax of a row and the logarithm of its sum of exponentials.
+RowLoss = Callable[[int, Any], tuple[Any, list[Any]]]
+"""(i, w) -> the loss of row i of the outputs with the weight w, and its gradient."""
+
+
+def _row_loss(out: Unrolled) -> RowLoss:
+    loss = out.problem.loss
+    if loss.kind == "cotangent":
+        return _cotangent(out)
+    if loss.kind == "squared_error":
+        return _squared_error(out)
+    assert loss.target is not None
+    return _cross_entropy_of_labels(out) if loss.target.ndim == 2 else _cross_entropy(out)
+
+
+def _cotangent(out: Unrolled) -> RowLoss:
+    N = out.N
+    assert out.problem.loss.g is not None
+    given = N.decode(out.problem.loss.g)
+
+    def row_loss(i: int, _: Any) -> tuple[Any, list[Any]]:
+        g = given.row(i)
+        return N.sum(list(map(mul, g, out.outputs.row(i)))), g
+
+    return row_loss
+
+
+def _squared_error(out: Unrolled) -> RowLoss:
+    N, loss = out.N, out.problem.loss
+    assert loss.target is not None and loss.scale is not None
+    target, scale = N.decode(loss.target), N.ratio(exact_fraction(loss.scale))
+
+    def row_loss(i: int, w: Any) -> tuple[Any, list[Any]]:
+        differences = list(map(sub, out.outputs.row(i), target.row(i)))
+        twice = w * scale * 2
+        return w * scale * N.sum([d * d for d in differences]), [twice * d for d in differences]
+
+    return row_loss
+
+
+def _cross_entropy(out: Unrolled) -> RowLoss:
+    N = out.N
+    assert out.problem.loss.target is not None
+    target = N.decode(out.problem.loss.target)
+
+    def row_loss(i: int, w: Any) -> tuple[Any, list[Any]]:
+        o, y = out.outputs.row(i), target.row(i)
+        powers, total, shift = shifted_powers(N, o)
+        log_sum = shift + N.log(total)
+        share = N.sum(y) / total
+        gradient = [w * (share * power - y_k) for power, y_k in zip(powers, y, strict=True)]
+        return w * N.sum([y_k * (log_sum - o_k) for y_k, o_k in zip(y, o, strict=True)]), gradient
+
+    return row_loss
+
+
+def _cross_entropy_of_labels(out: Unrolled) -> RowLoss:
+    """As `_cross_entropy` with y = 1 at the label and 0 elsewhere, where nothing is multiplied by 0 or 1."""
+    N = out.N
+    assert out.problem.loss.target is not None
+    labels = out.problem.loss.target.reshape(-1).tolist()
+
+    def row_loss(i: int, w: Any) -> tuple[Any, list[Any]]:
+        o, label = out.outputs.row(i), labels[i]
+        powers, total, shift = shifted_powers(N, o)
+        gradient = list(map(mul, powers, repeat(w / total)))
+        gradient[label] = w * (powers[label] / total - 1)  # exactly 0 where there is one class
+        return w * (shift - o[label] + N.log(total)), gradient
+
+    return row_loss
+
+
+def shifted_powers(N: Numbers, o: list[Any]) -> tuple[list[Any], Any, Any]:
+    """exp(o - shift), their sum, and the shift: any is right, and a large one keeps exp small.
 
     >>> from oracle.mpmath_numbers import MpmathNumbers
     >>> N = MpmathNumbers(64)
-    >>> softmax(N, [N.scalar(5), N.scalar(5)])[0]
-    [mpf('0.5'), mpf('0.5')]
+    >>> shifted_powers(N, [N.scalar(5), N.scalar(5)])
+    ([mpf('1.0'), mpf('1.0')], mpf('2.0'), mpf('5.0'))
     """
-    shift = o[0]
-    for value in o[1:]:
-        if not value - shift < 0:  # any shift is right; a large one keeps exp small
-            shift = value
-    powers = [N.exp(value - shift) for value in o]
-    total = N.sum(powers)
-    return [power / total for power in powers], shift + N.log(total)
-
-
-def _targets(out: Unrolled) -> Matrix:
-    problem, N = out.problem, out.N
-    loss = problem.loss
-    if loss.kind == "cotangent":
-        assert loss.g is not None
-        return N.decode(loss.g)
-    assert loss.target is not None
-    if loss.target.ndim == 3:
-        return N.decode(loss.target)
-    one, zero = N.ratio(Fraction(1)), N.ratio(Fraction(0))
-    flat = loss.target.reshape(-1).tolist()
-    return Matrix(len(flat), problem.K, [one if k == label else zero for label in flat for k in range(problem.K)])
+    shift = max(o)
+    powers = list(map(N.exp, map(sub, o, repeat(shift))))
+    return powers, N.sum(powers), shift

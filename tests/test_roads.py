@@ -29,10 +29,11 @@ from oracle.ball_numbers import BallNumbers
 from oracle.differences import _Differences
 from oracle.forward_mode import Dual, Duals
 from oracle.mpmath_numbers import MpmathNumbers
-from oracle.numbers import Matrix, NotInThisSystem, Undecided
+from oracle.numbers import NotInThisSystem, Undecided
 from oracle.rational_numbers import RationalNumbers
-from oracle.reverse import Reverse
+from oracle.reverse import Adjoints, Reverse, Terms
 from oracle.solution import ROADS, solve
+from oracle.trace import Node
 from properties.strategies import offered, problems, replace_shape
 
 sys.path.append(str(Path(__file__).parent / "deep"))
@@ -141,9 +142,10 @@ def test_differences_are_undecided_at_a_kink() -> None:
 # ---- each road is broken once ----------------------------------------------------------------------------------------
 
 
-def overwrite(_: Reverse, adjoints: dict[int, Matrix], node: Any, value: Matrix) -> None:
+def overwrite(_: Reverse, adjoints: Adjoints, node: Node, value: Any) -> None:
     """An adjoint is what arrived last, instead of the sum of all that arrived."""
-    adjoints[id(node)] = value
+    adjoints[node] = Terms()
+    adjoints[node].addends.append(value)
 
 
 def straight(_: Duals, a: Dual) -> Dual:

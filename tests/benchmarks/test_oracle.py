@@ -22,9 +22,8 @@ from flint import arb_mat
 from bptt.problem import Problem, gradient_shapes
 from oracle.ball_numbers import BallNumbers
 from oracle.budget import Model, budget
-from oracle.numbers import Matrix
+from oracle.numbers import Matrix, stack
 from oracle.solution import numbers, solve
-from oracle.unrolled import stack
 
 PREC = 256
 SMALL = {"T": 30, "B": 4, "D": 8, "H": 16, "K": 8}
