@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bptt.losses import row_weights
 from bptt.problem import gradient_shapes
 from bptt.truncation import Truncation, sweeps
-from oracle.budget.backward import backward_errors
+from oracle.budget.backward import BackwardErrors, backward_errors
 from oracle.budget.forward import forward_errors
 from oracle.budget.graph import Floats, Graph, build_graph
 from oracle.budget.loss import loss_errors
@@ -60,7 +60,7 @@ def _budget(solution: Solution, model: Model) -> Budget:
     for i, name in enumerate(problem.spec.states):
         arrays[name] = states[:, :, i * H : (i + 1) * H]
     scales: dict[str, Floats] = {}
-    arrays |= _parameters(solution, graph, model, forward.nodes, backward.size, backward.error, scales)
+    arrays |= _parameters(solution, graph, model, forward.nodes, backward, scales)
     M, E = backward.initial
     E = E + model.terms(T) * (M + model.u * E) + model.lost(T) * (M + E > 0)
     for i, name in enumerate(problem.spec.states):
@@ -147,18 +147,17 @@ def _parameters(
     graph: Graph,
     model: Model,
     D: dict[int, Floats],
-    size: dict[int, Floats],
-    error: dict[int, Floats],
+    backward: BackwardErrors,
     scales: dict[str, Floats],
 ) -> dict[str, Floats]:
-    """Sums over time and batch: |X|^T E + D_X^T M^ + n |X^|^T M^, n terms in any order, nested or flat over (t, b).
+    """Sums over time and batch: A = |X|^T E + D_X^T M^, and the rounding of N terms of size |X^|^T M^, nested or flat.
 
     The terms are those of all passes, or sums over the losses t of the double sum's terms within sums over (s, b).
     """
     problem = solution.problem
     T, B = problem.T, problem.B
     count = additions(problem.truncation, problem.row_lengths, T)
-    n, once_more = model.terms(count, T + B), model.terms(count + 1, T + B)
+    size, error = backward.size, backward.error
     lost = model.lost(count + T + B)
     found: dict[int, Floats] = {}
     terms_of: dict[int, Floats] = {}
@@ -183,14 +182,18 @@ def _parameters(
             for this, other in (place.inputs, place.inputs[::-1]):
                 if graph.places[this].constant:
                     X, DX = rows(other)
-                    bound = (X * E + DX * computed + once_more * (X + model.u * DX) * computed).sum(axis=0)
+                    bound = (X * E + DX * computed).sum(axis=0)
+                    rounded, total = ((X + model.u * DX) * computed).sum(axis=0), backward.total(k, this)[0]
+                    bound += model.nested((count + 1, T + B), rounded, total + model.u * bound)
                     give(this, bound + lost * (computed.sum(axis=0) > 0), (X * M).sum(axis=0))
             continue
         for i in range(place.products):
             X_at, W_at = place.inputs[2 * i], place.inputs[2 * i + 1]
             X, DX = rows(X_at)
             rounded = X + model.u * DX
-            bound = X.T @ E + DX.T @ computed + n * (rounded.T @ computed) + lost * nonzero(rounded.T, computed)
+            bound = X.T @ E + DX.T @ computed
+            total = backward.total(k, W_at) + model.u * bound
+            bound += model.nested((count, T + B), rounded.T @ computed, total) + lost * nonzero(rounded.T, computed)
             give(W_at, bound, X.T @ M)
             if graph.places[X_at].name == "x":
                 Wt = graph.places[W_at].magnitude.T
@@ -202,8 +205,9 @@ def _parameters(
                     dx += (computed @ model.read(Wt)).reshape(T, B, -1)
         for i in place.inputs[2 * place.products :]:
             if graph.places[i].constant:
-                bound = (E + n * computed).sum(axis=0) + lost * (computed.sum(axis=0) > 0)
-                give(i, bound, M.sum(axis=0))
+                bound, rounded = E.sum(axis=0), computed.sum(axis=0)
+                bound = bound + model.nested((count, T + B), rounded, backward.total(k, i)[0] + model.u * bound)
+                give(i, bound + lost * (rounded > 0), M.sum(axis=0))
     for block, source, (start, stop) in graph.prelude:
         if block in found:
             whole, terms = np.zeros((2, *graph.places[source].value.shape))

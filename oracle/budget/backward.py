@@ -7,16 +7,22 @@ step r of any of them costs at most n u sum_t m(t,r) |v(t,r)| times what lies be
     M_r = sum_t m(t,r) |v(t,r)|                                                              (1)
 
 which every one of them obeys. The error E_r >= sum_t m(t,r) |computed v - exact v| satisfies (1) of transport with
-local errors w: those of the cotangent at r, and those that step r+1 leaves at its state,
+local errors: w at the states, those of the cotangent among them, and q_z at the linear nodes z of step q+1, from which
+the adjoint of state q depends through the transpose of L_z = d z / d s_q,
 
-    E_r = sum_{q >= r} w_q |P(r->q)|                                                          (2)
+    E_r = sum_{q >= r} (w_q |P(r->q)| + sum_z q_z |L_z P(r->q)|), transposed                  (2)
 
-Within a step, for z = f(y), with dz the adjoint, M^ = M + E its computed size and D the forward error (4):
+Within a step, for z = f(y), with dz the adjoint, M^ = M + E its computed size and D the forward error:
 
     E_y = |f'| E_z + M^_z |computed f' - f'| + rounding      q_y = |f'| q_z + the rest likewise        (3)
 
-q is the part that is not the linear image of the incoming error; w_{r-1} is q at the state. Derivation: ours; in
-docs/budget.md with the constants.
+q is the part that is not the linear image of the incoming error; w_{r-1} is q at the state, without what the linear
+nodes kept. For the last sums of a gradient, X_s^T v(t,s) over t, s and the rows b, the terms are added up with their
+signs, and of these sums the absolute values are:
+
+    max(sum_t |sum_{s,b}|, sum_s |sum_{t,b}|, sum_b |sum_{t,s}|)                              (4)
+
+Derivation: ours; in docs/budget.md with the constants.
 """
 
 from __future__ import annotations
@@ -25,24 +31,79 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bptt.truncation import Sweep
 from oracle.budget.forward import ForwardErrors, conversion, underflow
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place
 from oracle.budget.model import INFLATE, Model
-from oracle.budget.transport import ROUND, Transport, step_jacobians
+from oracle.budget.transport import ROUND, Tangents, Transport, step_tangents
 
-Bound = tuple[Floats, Floats, Floats]  # M, E, q
+
+@dataclass
+class Adjoint:
+    """What arrives at a node: V (B,n,w), the signed v of n losses, F (B,w), what float64 did to them, and E and q."""
+
+    V: Floats
+    F: Floats
+    E: Floats
+    q: Floats
+
+    @property
+    def M(self) -> Floats:
+        """The sum of |v| over the losses, with what float64 did to it."""
+        size: Floats = np.abs(self.V).sum(axis=1) + self.F
+        return size
+
+    def __add__(self, other: Adjoint) -> Adjoint:
+        return Adjoint(self.V + other.V, self.F + other.F, self.E + other.E, self.q + other.q)
 
 
 @dataclass
 class BackwardErrors:
-    """For each place the size M and the error E of its adjoint, (T,B,n); `initial` is M and E at state 0, (B,S)."""
+    """For each place the size M and the error E of its adjoint, (T,B,n); `initial` is M and E at state 0, (B,S).
+
+    totals[k,i]: the largest sum of absolute values in (4) of the parameter at place i, where place k is entered by it.
+    """
 
     size: dict[int, Floats]
     error: dict[int, Floats]
+    totals: dict[tuple[int, int], Floats]
     initial: tuple[Floats, Floats]
     peak: float
+
+    def total(self, k: int, i: int) -> Floats:
+        """totals[k,i], (m,n), or 0 where no pass came by."""
+        return self.totals.get((k, i), np.zeros((1, 1)))
+
+
+class Groups:
+    """The terms X_s^T v(t,s) of a parameter's gradient, added up for each loss t, each step s, and each row b."""
+
+    def __init__(self, T: int, B: int) -> None:
+        self.sizes = (T, B)
+        self.parts: tuple[Floats, Floats, Floats, Floats] | None = None
+
+    def add(self, s: int, losses: NDArray[np.int64], X: Floats, V: Floats, lost: Floats) -> None:
+        """Terms of step s: X (B,m), V (B,n,w) of the losses given, and lost (B,w), what float64 did to V."""
+        (B, m), (_, n, w) = X.shape, V.shape
+        if self.parts is None:
+            T, _ = self.sizes
+            self.parts = np.zeros((T, m, w)), np.zeros((T, m, w)), np.zeros((B, m, w)), np.zeros((m, w))
+        by_loss, by_step, by_row, float64 = self.parts
+        by_loss[losses] += (X.T @ V.reshape(B, n * w)).reshape(m, n, w).swapaxes(0, 1)
+        summed = V.sum(axis=1)
+        by_step[s] += X.T @ summed
+        by_row += X[:, :, None] * summed[:, None, :]
+        float64 += np.abs(X).T @ lost
+
+    def total(self) -> Floats | float:
+        """The largest of the three sums of absolute values: (4)."""
+        if self.parts is None:
+            return 0.0
+        *sums, float64 = self.parts
+        largest: Floats = np.max([np.abs(part).sum(axis=0) for part in sums], axis=0) + float64
+        return largest
 
 
 def backward_errors(
@@ -52,23 +113,22 @@ def backward_errors(
 
     Shapes: seeds (T,B,S), the signed dL_t/ds_t; seed_errors (T,B,S), in units of u.
     """
-    B, S = graph.active.shape[1], graph.S
-    J, J_abs = step_jacobians(graph, adjoint=True)
-    engine = _Passes(graph, model, forward, np.ascontiguousarray(J.swapaxes(-1, -2)), J_abs)
+    engine = _Passes(graph, model, forward)
     for sweep in passes:
         steps = list(sweep.steps)
         if steps:
             engine.run(sweep, steps[0], steps[-1], seeds, seed_errors)
-    M, E = engine.initial
-    assert M.shape == (B, S)
-    return BackwardErrors(engine.size, engine.error, (M, E), engine.rules.peak)
+    totals = {key: np.asarray(groups.total()) for key, groups in engine.rules.groups.items()}
+    return BackwardErrors(engine.size, engine.error, totals, engine.initial, engine.rules.peak)
 
 
 class _Passes:
-    def __init__(self, graph: Graph, model: Model, forward: ForwardErrors, Jt: Floats, J_abs: Floats) -> None:
-        self.graph, self.Jt, self.J_abs = graph, Jt, J_abs
+    def __init__(self, graph: Graph, model: Model, forward: ForwardErrors) -> None:
+        J, J_abs, tangents = step_tangents(graph, adjoint=True)
+        self.graph, self.Jt, self.J_abs = graph, np.ascontiguousarray(J.swapaxes(-1, -2)), J_abs
         self.slack, self.tiny = conversion(graph) * ROUND, underflow(graph)
-        self.rules = _Backward(graph, model, forward)
+        self.cuts = {k: both for k, both in tangents.items() if graph.places[k].op == "linear"}
+        self.rules = _Backward(graph, model, forward, self.cuts)
         self.size = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
         self.error = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
         shape = (graph.active.shape[1], graph.S)
@@ -78,109 +138,141 @@ class _Passes:
         """One pass, from the state after step `last` to the state before step `first`."""
         B, S = self.initial[0].shape
         n = last - first + 2
-        errors, each = Transport(n, B, S), np.zeros((B, n, S))  # each[b,i]: v(t,r) of the i-th loss for the r at hand
-        sources = np.zeros((B, n, 2, S))  # [0] local errors w; [1] what float64 did to the sizes
-        pending = np.zeros((2, B, S))
+        rows = S + sum(signed.shape[-1] for signed, _ in self.cuts.values())
+        errors, each = Transport(n, B, S, rows), np.zeros((B, n, S))  # each[b,i]: v(t,r) of the i-th loss for this r
+        # [0] local errors w of the state, and of the linear nodes after it; [1] what float64 did to the sizes
+        sources, pending = np.zeros((B, n, 2, rows)), np.zeros((B, 2, rows))
+        images = np.zeros((B, rows, S))
+        images[:, :S] = np.eye(S)
         for i, r in enumerate(range(last, first - 2, -1)):
             if i:
                 errors.advance(self.Jt[r])
-                each = each @ self.Jt[r]
-            errors.add()
-            sources[:, i, 0], sources[:, i, 1] = pending
+                signed = [np.zeros((B, S, 0)), *(both[0][r] for both in self.cuts.values())]
+                images[:, S:] = np.concatenate(signed, axis=-1).swapaxes(-1, -2)
+            errors.add(images)
+            sources[:, i] = pending
             if r >= first:
                 starts = sweep.seeds[r - 1][:, None]
                 g = np.where(starts, seeds[r - 1], 0.0)
                 each[:, i] = g
                 # forward mode ends in a product with dL_t/ds_t, of S terms
-                sources[:, i, 0] += np.where(starts, seed_errors[r - 1], 0.0) + S * np.abs(g)
-                sources[:, i, 1] += self.slack * np.abs(g)
-            E, slack = np.moveaxis(errors.arrive(sources[:, : i + 1]), 1, 0)
-            M = np.abs(each).sum(axis=1) + slack
+                sources[:, i, 0, :S] += np.where(starts, seed_errors[r - 1], 0.0) + S * np.abs(g)
+                sources[:, i, 1, :S] += self.slack * np.abs(g)
+            E, F = np.moveaxis(errors.arrive(sources[:, : i + 1]), 1, 0)
             if r < first:
                 break
             live = (r >= sweep.first)[:, None]
-            M, E = np.where(live, M, 0.0), np.where(live, E, 0.0)
-            q = self.rules.step(r - 1, M, E, self.size, self.error)
-            arrived = sources[:, : i + 1].sum(axis=(1, 3))  # (B,2)
-            pending[0] = q + self.slack * np.einsum("bj,bij->bi", E, self.J_abs[r - 1]) + self.tiny * arrived[:, :1]
-            sent = arrived[:, 1:] + np.abs(each).sum(axis=(1, 2))[:, None]
-            pending[1] = self.slack * np.einsum("bj,bij->bi", M, self.J_abs[r - 1]) + self.tiny * sent
+            each[~live[:, 0]] = 0.0
+            at = Adjoint(each[:, : i + 1], np.where(live, F, 0.0), np.where(live, E, 0.0), np.zeros_like(E))
+            M, E = at.M, at.E
+            sent = M.sum(axis=-1, keepdims=True)
+            arrived = sources[:, : i + 1, 0].sum(axis=(1, 2))[:, None]
+            at.F = at.F + self.slack * M  # what this step's products in float64 add
+            before, cut = self.rules.step(r - 1, at, last, self.tiny * sent, self.size, self.error)
+            each[:, : i + 1] = before.V
+            pending[:, 0] = np.concatenate([before.q, *cut], axis=-1)
+            pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", E, self.J_abs[r - 1]) + self.tiny * arrived
+            for q, (_, absolute) in zip(cut, self.cuts.values(), strict=True):
+                pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", q, absolute[r - 1])
+            pending[:, 1, :S] = self.slack * np.einsum("bj,bij->bi", M, self.J_abs[r - 1]) + self.tiny * sent
         if first == 1:
             whole = (sweep.first == 1)[:, None]
+            M = np.abs(each).sum(axis=1) + F
             self.initial = (self.initial[0] + np.where(whole, M, 0.0), self.initial[1] + np.where(whole, E, 0.0))
 
 
 class _Backward:
-    def __init__(self, graph: Graph, model: Model, forward: ForwardErrors) -> None:
-        self.graph, self.model, self.forward = graph, model, forward
+    def __init__(self, graph: Graph, model: Model, forward: ForwardErrors, cuts: Tangents) -> None:
+        self.graph, self.model, self.forward, self.cuts = graph, model, forward, cuts
+        self.groups: dict[tuple[int, int], Groups] = {}
         self.peak = 0.0
 
-    def step(self, t: int, M: Floats, E: Floats, size: dict[int, Floats], error: dict[int, Floats]) -> Floats:
-        """q at the state before step t+1 (counting from 1), from M and E at the state after it."""
+    def step(
+        self, t: int, at: Adjoint, last: int, lost: Floats, size: dict[int, Floats], error: dict[int, Floats]
+    ) -> tuple[Adjoint, list[Floats]]:
+        """The adjoint of the state before step t+1 (counting from 1), from that of the state after it, and q of cuts.
+
+        `last` is the step of loss 0; lost (B,1) is what underflow in float64 may take from an adjoint.
+        """
         graph = self.graph
-        bounds: dict[int, Bound] = {}
+        self.t, self.lost, self.losses = t, lost, last - 1 - np.arange(at.V.shape[1])
+        self.bounds: dict[int, Adjoint] = {}
+        cut = {k: np.zeros((at.E.shape[0], both[0].shape[-1])) for k, both in self.cuts.items()}
         offset = 0
         for i in graph.outputs.values():
             H = graph.places[i].value.shape[-1]
             part = slice(offset, offset + H)
-            bounds[i] = (M[:, part], E[:, part], np.zeros_like(E[:, part]))
+            self.bounds[i] = Adjoint(at.V[..., part], at.F[:, part], at.E[:, part], at.q[:, part])
             offset += H
         for k in range(len(graph.places) - 1, -1, -1):
             place = graph.places[k]
-            if place.constant or k not in bounds:
+            if place.constant or k not in self.bounds:
                 continue
-            size[k][t] += bounds[k][0]
-            error[k][t] += bounds[k][1]
+            at = self.bounds[k]
+            self.k, self.at, self.M = k, at, at.M
+            size[k][t] += self.M
+            error[k][t] += at.E
             if place.op in {"leaf", "hold"}:
                 continue
-            self.t, self.k, self.bounds = t, k, bounds
-            rule = "_activation" if place.op in ACTIVATIONS else f"_{place.op}"
-            getattr(self, rule)(*bounds[k])
+            if k in cut:
+                cut[k], at.q = at.q, np.zeros_like(at.q)
+            getattr(self, "_activation" if place.op in ACTIVATIONS else f"_{place.op}")()
+        B, n, _ = at.V.shape
         parts = []
         for i in graph.inputs.values():
-            zero = np.zeros((M.shape[0], graph.places[i].value.shape[-1]))
-            parts.append(bounds[i][2] if i in bounds else zero)
-        return np.concatenate(parts, axis=-1)
+            H = graph.places[i].value.shape[-1]
+            parts.append(self.bounds.get(i, Adjoint(np.zeros((B, n, H)), *np.zeros((3, B, H)))))
+        together = (np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in ("V", "F", "E", "q"))
+        return Adjoint(*together), list(cut.values())
 
-    def _give(self, i: int, M: Floats, E: Floats, q: Floats) -> None:
-        if self.graph.places[i].constant:
-            return
-        if i in self.bounds:
-            known = self.bounds[i]
-            M, E, q = M + known[0], E + known[1], q + known[2]
-        self.bounds[i] = (M, E, q)
+    def _give(self, i: int, value: Adjoint) -> None:
+        if not self.graph.places[i].constant:
+            self.bounds[i] = self.bounds[i] + value if i in self.bounds else value
+
+    def _collect(self, at: int, X: Floats, V: Floats, F: Floats) -> None:
+        """The terms of a parameter's gradient: of the place that X W or the parameter enters, at input `at`."""
+        live = self.graph.active[self.t][:, None]
+        groups = self.groups.setdefault((self.k, at), Groups(*self.graph.active.shape))
+        groups.add(self.t, self.losses, np.where(live, X, 0.0), V, F + self.lost)
 
     def _through(
-        self, i: int, factor: Floats, slack: Floats | float, roundings: float, M: Floats, E: Floats, q: Floats
+        self, i: int, factor: Floats, slack: Floats | float, roundings: float, float64: Floats | float = 0.0
     ) -> None:
-        """An entrywise use with derivative `factor`, known to within `slack`: (3)."""
-        model = self.model
-        computed = M + model.u * E
+        """An entrywise use with derivative `factor`, known to within `slack` here and `float64` to us: (3)."""
+        model, at = self.model, self.at
+        computed = self.M + model.u * at.E
         magnitude = np.abs(factor)
         r = computed * slack + roundings * computed * (magnitude + model.u * slack)
         r = r + model.lost(roundings) * ((computed > 0) & (magnitude + slack > 0))  # a product with 0 is exact
-        self._give(i, magnitude * M, magnitude * E + r, magnitude * q + r)
+        signed = at.V * (factor if factor.ndim == 1 else factor[:, None, :])
+        self._give(i, Adjoint(signed, magnitude * at.F + float64 * self.M, magnitude * at.E + r, magnitude * at.q + r))
 
     def _terms(self, i: int) -> float:
         """How many terms are summed into the adjoint at place i; 1 more for the product itself."""
         return self.model.terms(self.graph.places[i].consumers + 1)
 
-    def _linear(self, M: Floats, E: Floats, q: Floats) -> None:
-        places, place, model = self.graph.places, self.graph.places[self.k], self.model
-        computed = M + model.u * E
+    def _linear(self) -> None:
+        places, place, model, at = self.graph.places, self.graph.places[self.k], self.model, self.at
+        computed = self.M + model.u * at.E
         for i in range(place.products):
             X, W = place.inputs[2 * i], place.inputs[2 * i + 1]
+            self._collect(W, places[X].value[self.t], at.V, at.F)
             Wt = places[W].magnitude.T
             size = computed @ Wt
             self.peak = max(self.peak, float(size.max(initial=0.0)))
+            if places[X].name == "x":
+                continue
             n = self._terms(X)
             r = n * size + model.lost(places[X].consumers + 1) * (computed.max(axis=-1, keepdims=True) > 0)
             if model.flush:
                 r = r + computed @ model.read(places[W].value).T
-            self._give(X, M @ Wt, E @ Wt + r, q @ Wt + r)  # sums of zeros are exact
+            self._give(X, Adjoint(at.V @ places[W].value.T, at.F @ Wt, at.E @ Wt + r, at.q @ Wt + r))
         addends = [i for i in place.inputs[2 * place.products :] if not places[i].constant]
+        for i in place.inputs[2 * place.products :]:
+            if places[i].constant:
+                self._collect(i, np.ones((at.V.shape[0], 1)), at.V, at.F)
         for i in addends:  # in forward mode the sum stands on this side, with the products' tangents in it
-            self._through(i, np.ones(1), 0.0, max(self._terms(i), self._tangents(place, len(addends))), M, E, q)
+            self._through(i, np.ones(1), 0.0, max(self._terms(i), self._tangents(place, len(addends))))
 
     def _tangents(self, place: Place, addends: int) -> float:
         """How many terms the tangent of a linear node has in forward mode: x has none, a parameter is one more."""
@@ -188,13 +280,13 @@ class _Backward:
         pairs = [place.inputs[2 * i : 2 * i + 2] for i in range(place.products)]
         return self.model.terms(sum(places[W].value.shape[0] for X, W in pairs if places[X].name != "x") + addends + 1)
 
-    def _activation(self, M: Floats, E: Floats, q: Floats) -> None:
+    def _activation(self) -> None:
         place, model = self.graph.places[self.k], self.model
         i = place.inputs[0]
         assert place.slope is not None
         slope, z, D = place.slope[self.t], place.value[self.t], self.forward.nodes[self.k][self.t]
         if place.op == "identity":
-            self._through(i, slope, 0.0, self._terms(i) - 1, M, E, q)
+            self._through(i, slope, 0.0, self._terms(i) - 1)
             return
         if place.op == "relu":
             a, Da = self.graph.places[i].value[self.t], self.forward.nodes[i][self.t]
@@ -204,35 +296,41 @@ class _Backward:
         else:  # s (1-s), s - s^2, or by way of tanh
             by_tanh = 0.25  # (1-T^2)/4 with T = tanh(a/2): the roundings of T^2 and of 1-T^2
             slack = np.abs(1 - 2 * z) * D + model.u * D * D + z * z + 3 * slope + by_tanh + model.eta
-        self._through(i, slope, slack, self._terms(i), M, E, q)
+        self._through(i, slope, slack, self._terms(i))
 
-    def _mul(self, M: Floats, E: Floats, q: Floats) -> None:
+    def _mul(self) -> None:
         a, b = self.graph.places[self.k].inputs
         for this, other in ((a, b), (b, a)):
             place = self.graph.places[other]
             value = place.value if place.constant else place.value[self.t]
             slack = self.model.read(value) if place.constant else self.forward.nodes[other][self.t]
-            self._through(this, np.broadcast_to(value, M.shape), slack, self._terms(this), M, E, q)
+            if self.graph.places[this].constant:
+                one = np.ones((value.shape[0], 1))
+                self._collect(this, one, value[:, None, :] * self.at.V, np.abs(value) * (self.at.F + self.lost))
+                continue
+            self._through(this, np.broadcast_to(value, self.M.shape), slack, self._terms(this))
 
-    def _add(self, M: Floats, E: Floats, q: Floats) -> None:
+    def _add(self) -> None:
         for i in self.graph.places[self.k].inputs:
-            self._through(i, np.ones(1), 0.0, self._terms(i), M, E, q)
+            self._through(i, np.ones(1), 0.0, self._terms(i))
 
-    def _mix(self, M: Floats, E: Floats, q: Floats) -> None:
+    def _mix(self) -> None:
         z, n, h = self.graph.places[self.k].inputs
         D = {i: self.forward.nodes[i][self.t] for i in (z, n, h)}
         vz, vn, vh = (self.graph.places[i].value[self.t] for i in (z, n, h))
         both = np.abs(vh) + np.abs(vn)
-        self._through(z, vh - vn, D[h] + D[n] + 3 * both, self._terms(z), M, E, q)
-        self._through(n, 1 - vz, D[z] + 2, self._terms(n), M, E, q)
-        self._through(h, vz, D[z], self._terms(h), M, E, q)
+        self._through(z, vh - vn, D[h] + D[n] + 3 * both, self._terms(z), 2 * ROUND * both)
+        self._through(n, 1 - vz, D[z] + 2, self._terms(n), 2 * ROUND)
+        self._through(h, vz, D[z], self._terms(h))
 
-    def _columns(self, M: Floats, E: Floats, q: Floats) -> None:
-        place = self.graph.places[self.k]
+    def _columns(self) -> None:
+        place, at = self.graph.places[self.k], self.at
         source = place.inputs[0]
         start, stop = place.extra or (0, 0)
-        shape = (M.shape[0], self.graph.places[source].value.shape[-1])
-        wide = [np.zeros(shape) for _ in range(3)]
-        for full, part in zip(wide, (M, E, q), strict=True):
-            full[:, start:stop] = part
-        self._give(source, *wide)
+
+        def wide(part: Floats) -> Floats:
+            full = np.zeros((*part.shape[:-1], self.graph.places[source].value.shape[-1]))
+            full[..., start:stop] = part
+            return full
+
+        self._give(source, Adjoint(wide(at.V), wide(at.F), wide(at.E), wide(at.q)))

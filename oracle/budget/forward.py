@@ -11,6 +11,10 @@ D_z >= |computed - exact| and q_z >= the part of it that is not the linear image
     mul      D = |x| D_y + |y| D_x + D_x D_y + r,  q likewise with q_x, q_y in the linear terms            (3)
     phi      D = |phi'| D_a + rem + r,     q = |phi'| q_a + rem + r,  rem = sup |phi''| D_a^2 / 2          (4)
 
+At a linear node D_X |W| is bounded by the image of e_{t-1} too, and so is D at the new states by (1) itself:
+
+    D_z <= sum_s q_s |P(s->t-1) L_z| + q_z,     L_z = d z / d s_{t-1}                                      (5)
+
 All bounds are in units of u; a product of two of them carries a factor u. The radii of a tube are known when a step
 begins, so that sup |phi''| is taken over the tube and no fixed point is needed. Derivation: ours.
 """
@@ -23,7 +27,7 @@ import numpy as np
 
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph
 from oracle.budget.model import INFLATE, Model
-from oracle.budget.transport import ROUND, Transport, step_jacobians
+from oracle.budget.transport import ROUND, Transport, step_tangents
 
 SMALLEST = 2.0**-1022
 SUP2 = {"tanh": 0.7698003589195011, "sigmoid": 0.09622504486493765}
@@ -57,20 +61,26 @@ def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
     """The tube: bounds on the error of every node and state of an admissible forward pass."""
     T, B = graph.active.shape
     S = graph.S
-    J, J_abs = step_jacobians(graph, adjoint=False)
+    J, J_abs, tangents = step_tangents(graph, adjoint=False)
     kappa, tiny = conversion(graph), underflow(graph)
     arrived = np.zeros(B)  # the sum of all local errors so far
     pass_ = _Forward(graph, model)
     transport = Transport(T, B, S)
     sources = np.zeros((B, T + 1, 1, S))
     states = np.zeros((T + 1, B, S))
+    lanes = [k for k in tangents if graph.places[k].op == "linear"]  # the nodes whose images are formed: (5)
     nodes = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
     if model.flush:
         states[0] += model.eta
         sources[:, 0, 0] = states[0]
     transport.add()
     for t in range(T):
-        D, q = pass_.step(t, states[t])
+        images = {}
+        for k in lanes:
+            signed, absolute = tangents[k]
+            images[k] = transport.arrive(sources[:, : t + 1], signed[t])[:, 0]
+            images[k] += kappa * ROUND * np.einsum("bi,bij->bj", states[t], absolute[t]) + tiny * arrived[:, None]
+        D, q = pass_.step(t, states[t], images)
         for k, bound in D.items():
             nodes[k][t] = bound
         local = np.concatenate([q[i] for i in graph.outputs.values()], axis=-1)
@@ -82,6 +92,11 @@ def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
         transport.add()
         sources[:, t + 1, 0] = local
         states[t + 1] = transport.arrive(sources[:, : t + 2])[:, 0]
+        offset = 0
+        for k in graph.outputs.values():
+            end = offset + nodes[k].shape[-1]
+            nodes[k][t] = np.minimum(nodes[k][t], states[t + 1][:, offset:end])
+            offset = end
     return ForwardErrors(nodes, states, pass_.kinks)
 
 
@@ -113,12 +128,10 @@ class _Forward:
         self.kinks = 0
         self.fixed: dict[int, Floats] = {}  # of each linear node: sum |X||W| + |addends| over the exact values
         self.terms: dict[int, Floats] = {}
-        self.factor: dict[int, Floats] = {}
         for k, place in enumerate(graph.places):
             if place.op == "linear":
                 self.fixed[k] = self._absolute_sum(k)
                 self.terms[k] = accumulate(graph, k)
-                self.factor[k] = np.vectorize(model.terms, otypes=[np.float64])(self.terms[k])
 
     def _absolute_sum(self, k: int) -> Floats:
         places, place = self.graph.places, self.graph.places[k]
@@ -129,8 +142,9 @@ class _Forward:
             total = total + places[i].magnitude
         return total
 
-    def step(self, t: int, before: Floats) -> tuple[dict[int, Floats], dict[int, Floats]]:
-        """(D, q) of every node of step t, from the state's bound (B,S)."""
+    def step(self, t: int, before: Floats, images: dict[int, Floats]) -> tuple[dict[int, Floats], dict[int, Floats]]:
+        """(D, q) of every node of step t, from the state's bound (B,S) and the images of its error at linear nodes."""
+        self.images = images
         D: dict[int, Floats] = {}
         q: dict[int, Floats] = {}
         offset = 0
@@ -167,7 +181,10 @@ class _Forward:
             elif model.flush:
                 flushed = flushed + model.read(places[i].value)
         size = self.fixed[k][t] + model.u * total
-        r = self.factor[k][t] * size + model.lost(n) * (size > 0) + flushed  # (2); sums of zeros are exact
+        if k in self.images:
+            total = np.minimum(total, self.images[k] + local)  # (5)
+        value = place.magnitude[t] + model.u * (total + flushed)
+        r = model.flat(n, size, value) + model.lost(n) * (size > 0) + flushed  # (2); sums of zeros are exact
         r = np.where((size < model.overflow) | ~graph.active[t][:, None], r, np.inf)
         return total + r, local + r
 

@@ -86,6 +86,31 @@ class Model:
         stored = math.expm1(min(sum(counts), _STORES) * math.log1p(self.u)) / self.u
         return total * (1 + self.u * stored) + stored
 
+    def flat(self, n: Floats, size: Floats, total: Floats) -> Floats:
+        """The error of one sum of n terms whose absolute values add up to `size` and they themselves to +-`total`.
+
+        Whatever the order, no partial sum is larger than (size + total) / 2: it and the sum of all other terms add up
+        to the total, their absolute values to at most the size. Never more than n size, the factor of `terms`.
+
+        >>> Model("float64").flat(np.array(11.0), np.array(2.0), np.array([0.0, 1.0, 2.0]))
+        array([12., 17., 22.])
+        """
+        if self.accumulate not in (None, self.dtype):
+            factor = np.vectorize(self.terms, otypes=[np.float64])(n)
+            return np.asarray(factor * size)
+        return np.minimum(n * size, size + (n - 1) * (size + total) / 2 + self.u * n * n * size)
+
+    def nested(self, counts: tuple[int, int], size: Floats, total: Floats) -> Floats:
+        """The error of sums within sums whose lengths add up to both counts; see docs/budget.md, Lemma 3.
+
+        Of these, sums that are taken for each pair of two indices have lengths that add up to counts[1] at most. Those
+        taken for each value of one index have absolute values that add up to `total`.
+        """
+        n, few = self.terms(*counts), counts[1] + 4
+        if self.accumulate not in (None, self.dtype):
+            return np.asarray(n * size)
+        return np.minimum(n * size, few * size + counts[0] * (size + total) / 2 + self.u * n * n * size)
+
     def lost(self, n: float) -> float:
         """What underflow may add to an inner product of n terms: each term's part goes through the n roundings."""
         return n * self.eta * (1 + n * self.u)

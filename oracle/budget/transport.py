@@ -16,11 +16,13 @@ ours.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph
 
 ROUND = 2.0**-53
+
+
+Tangents = dict[int, tuple[Floats, Floats]]
 
 
 def step_jacobians(graph: Graph, adjoint: bool) -> tuple[Floats, Floats]:
@@ -28,9 +30,14 @@ def step_jacobians(graph: Graph, adjoint: bool) -> tuple[Floats, Floats]:
 
     `adjoint` leaves out what errors do not travel back through (`hold`). Where a row has ended, J is the identity.
     """
+    return step_tangents(graph, adjoint)[:2]
+
+
+def step_tangents(graph: Graph, adjoint: bool) -> tuple[Floats, Floats, Tangents]:
+    """J and J_abs, and the same for each node z that depends on the state: L_z[t,b,i,j] = d z_j / d s_{t-1},i."""
     T, B = graph.active.shape
     S = graph.S
-    tangents: dict[int, tuple[Floats, Floats]] = {}
+    tangents: Tangents = {}
     offset = 0
     for i in graph.inputs.values():
         H = graph.places[i].value.shape[-1]
@@ -50,10 +57,10 @@ def step_jacobians(graph: Graph, adjoint: bool) -> tuple[Floats, Floats]:
     ended = ~graph.active
     J[ended] = np.eye(S)
     J_abs[ended] = np.eye(S)
-    return J, J_abs
+    return J, J_abs, tangents
 
 
-def _tangent(graph: Graph, k: int, known: dict[int, tuple[Floats, Floats]]) -> tuple[Floats | None, Floats | None]:
+def _tangent(graph: Graph, k: int, known: Tangents) -> tuple[Floats | None, Floats | None]:
     """Forward differentiation of node k, for all steps and all state components at once."""
     places = graph.places
     place = places[k]
@@ -102,35 +109,36 @@ class Transport:
     """The sums (1) for growing t (or, with transposed Jacobians, for falling t), over rows b at once.
 
     Sources are appended with `add`; `advance` multiplies every product by one more Jacobian; `arrive` forms (1).
-    The products are kept for each row as one tall matrix, so that a step is one matrix product a row.
+    The products are kept for each row as one tall matrix, so that a step is one matrix product a row. A source is
+    `rows` local errors: those of the state, or of nodes from which the state depends through a given matrix.
     """
 
-    def __init__(self, T: int, B: int, S: int) -> None:
-        self.S, self.count = S, 0
-        self.products = np.zeros((B, (T + 1) * S, S))
+    def __init__(self, T: int, B: int, S: int, rows: int | None = None) -> None:
+        self.S, self.rows, self.count = S, rows or S, 0
+        self.products = np.zeros((B, (T + 1) * self.rows, S))
         self.spare = np.empty_like(self.products)
         self.magnitude = np.empty_like(self.products)
 
-    def add(self) -> None:
-        """A new source whose product is the identity."""
-        S, n = self.S, self.count * self.S
-        self.products[:, n : n + S] = np.eye(S)
+    def add(self, product: Floats | None = None) -> None:
+        """A new source whose product is the identity, or (B,rows,S)."""
+        n = self.count * self.rows
+        self.products[:, n : n + self.rows] = np.eye(self.S) if product is None else product
         self.count += 1
 
     def advance(self, J: Floats) -> None:
         """P <- P J for every source; J (B,S,S)."""
-        n = self.count * self.S
+        n = self.count * self.rows
         np.matmul(self.products[:, :n], J, out=self.spare[:, :n])
         self.products, self.spare = self.spare, self.products
 
-    def arrive(self, sources: Floats, keep: NDArray[np.bool_] | None = None) -> Floats:
-        """(1): sources (B,count,R,S) of R bounds each -> (B,R,S); `keep` (B,count) leaves sources out."""
-        B, count, R, S = sources.shape
-        n = count * S
-        magnitude = self.magnitude[:, :n]
-        np.abs(self.products[:, :n], out=magnitude)
-        if keep is not None:
-            sources = np.where(keep[:, :, None, None], sources, 0.0)
+    def arrive(self, sources: Floats, through: Floats | None = None) -> Floats:
+        """(1): sources (B,count,R,rows), R bounds each -> (B,R,S), or with |P L| for `through` L (B,S,n) -> (B,R,n)."""
+        B, count, R, rows = sources.shape
+        n = count * rows
+        if through is None:
+            magnitude = np.abs(self.products[:, :n], out=self.magnitude[:, :n])
+        else:
+            magnitude = np.abs(self.products[:, :n] @ through)
         flat = np.ascontiguousarray(sources.transpose(0, 2, 1, 3)).reshape(B, R, n)
-        arrived: Floats = flat @ magnitude
-        return arrived
+        arrived = flat @ magnitude
+        return np.where(np.isnan(arrived), np.inf, arrived)  # 0 times infinity: there is no bound
