@@ -86,12 +86,12 @@ class Groups:
 
     def add(self, s: int, losses: NDArray[np.int64], X: Floats, V: Floats, lost: Floats) -> None:
         """Terms of step s: X (B,m), V (B,n,w) of the losses given, and lost (B,w), what float64 did to V."""
-        (B, m), (_, n, w) = X.shape, V.shape
+        (B, m), w = X.shape, V.shape[-1]
         if self.parts is None:
             T, _ = self.sizes
             self.parts = np.zeros((T, m, w)), np.zeros((T, m, w)), np.zeros((B, m, w)), np.zeros((m, w))
         by_loss, by_step, by_row, float64 = self.parts
-        by_loss[losses] += (X.T @ V.reshape(B, n * w)).reshape(m, n, w).swapaxes(0, 1)
+        by_loss[losses] += X.T @ V.swapaxes(0, 1)
         summed = V.sum(axis=1)
         by_step[s] += X.T @ summed
         by_row += X[:, :, None] * summed[:, None, :]

@@ -15,6 +15,8 @@ ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph
@@ -117,7 +119,9 @@ class Transport:
         self.S, self.rows, self.count = S, rows or S, 0
         self.products = np.zeros((B, (T + 1) * self.rows, S))
         self.spare = np.empty_like(self.products)
-        self.magnitude = np.empty_like(self.products)
+        # so many rows at a time stay in the cache, and are too few for BLAS to divide among threads: on a busy machine
+        # these wait for each other far longer than the product takes
+        self.block = max(64, min(8192 // S, 200_000 // S**2))
 
     def add(self, product: Floats | None = None) -> None:
         """A new source whose product is the identity, or (B,rows,S)."""
@@ -127,18 +131,20 @@ class Transport:
 
     def advance(self, J: Floats) -> None:
         """P <- P J for every source; J (B,S,S)."""
-        n = self.count * self.rows
-        np.matmul(self.products[:, :n], J, out=self.spare[:, :n])
+        for rows in self._blocks(self.count):
+            np.matmul(self.products[:, rows], J, out=self.spare[:, rows])
         self.products, self.spare = self.spare, self.products
 
     def arrive(self, sources: Floats, through: Floats | None = None) -> Floats:
         """(1): sources (B,count,R,rows), R bounds each -> (B,R,S), or with |P L| for `through` L (B,S,n) -> (B,R,n)."""
-        B, count, R, rows = sources.shape
-        n = count * rows
-        if through is None:
-            magnitude = np.abs(self.products[:, :n], out=self.magnitude[:, :n])
-        else:
-            magnitude = np.abs(self.products[:, :n] @ through)
-        flat = np.ascontiguousarray(sources.transpose(0, 2, 1, 3)).reshape(B, R, n)
-        arrived = flat @ magnitude
+        B, count, R, _ = sources.shape
+        flat = np.ascontiguousarray(sources.transpose(0, 2, 1, 3)).reshape(B, R, -1)
+        arrived = np.zeros((B, R, self.S if through is None else through.shape[-1]))
+        for rows in self._blocks(count):
+            products = self.products[:, rows]
+            arrived += flat[:, :, rows] @ np.abs(products if through is None else products @ through)
         return np.where(np.isnan(arrived), np.inf, arrived)  # 0 times infinity: there is no bound
+
+    def _blocks(self, count: int) -> Iterator[slice]:
+        n = count * self.rows
+        return (slice(i, min(i + self.block, n)) for i in range(0, n, self.block))
