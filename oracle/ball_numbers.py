@@ -70,13 +70,15 @@ class BallNumbers(Numbers):
         values = array.astype(np.float64).reshape(-1).tolist()
         return Matrix(len(values) // cols, cols, list(map(arb, values)))
 
-    def where_large(self, A: Matrix) -> list[int]:
-        """By the midpoints, mostly: which of its two forms a slope takes is a matter of width, not of truth."""
-        middles = list(map(float, A.data))
-        return [] if not middles or (max(middles) < 16 and min(middles) > -16) else super().where_large(A)
+    def where_large(self, A: Matrix, Z: Matrix) -> list[int]:
+        """Seldom any, which Z tells: only near 1 does 1 - phi(a) cancel. A midpoint will do: both forms enclose."""
+        middles = list(map(float, Z.data))
+        limit = 1 - 2.0**-23
+        cancels = bool(middles) and not (max(middles) < limit and min(middles) > -limit)
+        return super().where_large(A, Z) if cancels else []
 
     def matmul(self, X: Matrix, W: Matrix) -> Matrix:
-        return _matrix(_native(X, keep=False) * _native(W))
+        return _matrix(_native(X, keep=X.rows > X.cols) * _native(W))
 
     def matmul_nt(self, X: Matrix, W: Matrix) -> Matrix:
         return _matrix(_native(X) * _native(W).transpose())

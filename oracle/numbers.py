@@ -10,7 +10,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def stack(matrices: Sequence[Matrix]) -> Matrix:
     """
     if len(matrices) == 1:
         return matrices[0]
-    return Matrix(sum(m.rows for m in matrices), matrices[0].cols, [x for m in matrices for x in m.data])
+    data = list(chain.from_iterable(m.data for m in matrices))
+    return Matrix(sum(m.rows for m in matrices), matrices[0].cols, data)
 
 
 class NotInThisSystem(ArithmeticError):
@@ -184,7 +185,7 @@ class Numbers(ABC):
         for line in grid:
             for i in range(line[0].rows):
                 for block in line:
-                    data += block.row(i)
+                    data += block.data[i * block.cols : (i + 1) * block.cols]
         return Matrix(sum(line[0].rows for line in grid), sum(block.cols for block in grid[0]), data)
 
     def beside(self, blocks: Sequence[Matrix]) -> Matrix:
@@ -222,12 +223,12 @@ class Numbers(ABC):
         slope, tail = (
             (self.one_minus(squares), self._tanh_tail) if name == "tanh" else (self.sub(Z, squares), self._sigmoid_tail)
         )
-        for i in self.where_large(A):
+        for i in self.where_large(A, Z):
             slope.data[i] = tail(A.data[i])
         return slope
 
-    def where_large(self, A: Matrix) -> list[int]:
-        """The indices of the entries that are `large`."""
+    def where_large(self, A: Matrix, Z: Matrix) -> list[int]:
+        """The indices of the entries of A that are `large`; Z is phi(A)."""
         return [i for i, a in enumerate(A.data) if self.large(a)]
 
     def _tanh_tail(self, a: Scalar) -> Scalar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from operator import mul
 from typing import Any, NoReturn
 
 from oracle.numbers import Matrix, NotInThisSystem, Numbers
@@ -33,12 +34,5 @@ class RationalNumbers(Numbers):
 
     def matmul(self, X: Matrix, W: Matrix) -> Matrix:
         columns = [W.data[j :: W.cols] for j in range(W.cols)]
-        return Matrix(
-            X.rows,
-            W.cols,
-            [
-                sum((x * w for x, w in zip(X.row(i), c, strict=True)), Fraction(0))
-                for i in range(X.rows)
-                for c in columns
-            ],
-        )
+        rows = [X.row(i) for i in range(X.rows)]
+        return Matrix(X.rows, W.cols, [self.sum(list(map(mul, row, column))) for row in rows for column in columns])

@@ -32,9 +32,9 @@ class Terms:
     __slots__ = ("addends", "parts", "products")
 
     def __init__(self) -> None:
-        self.products: list[tuple[Matrix, Node]] = []
-        self.addends: list[Matrix] = []
-        self.parts: list[tuple[int, int, Matrix]] = []  # (start, stop, columns start..stop-1)
+        self.products: tuple[tuple[Matrix, Node], ...] = ()
+        self.addends: tuple[Matrix, ...] = ()
+        self.parts: tuple[tuple[int, int, Matrix], ...] = ()  # (start, stop, columns start..stop-1)
 
 
 class Reverse:
@@ -54,10 +54,10 @@ class Reverse:
         initial = {name: Terms() for name in problem.spec.states}
         for name, final in u.final_cotangents.items():
             if final is not None and 0 in self.lengths:  # a row of length 0 passes it through
-                initial[name].addends.append(self.N.kept(final, [length == 0 for length in self.lengths]))
+                initial[name].addends += (self.N.kept(final, [length == 0 for length in self.lengths]),)
         for sweep in sweeps(problem.truncation, problem.row_lengths, problem.T):
             for name, matrix in self._sweep(sweep).items():
-                initial[name].addends.append(self.N.kept(matrix, (sweep.first == 1).tolist()))
+                initial[name].addends += (self.N.kept(matrix, (sweep.first == 1).tolist()),)
         B, H = problem.B, problem.H
         return self._parameters() | {f"d{name}0": self._sum(terms, B, H) for name, terms in initial.items()}
 
@@ -79,14 +79,14 @@ class Reverse:
         u, B, K = self.u, self.u.problem.B, self.u.problem.K
         do = self.N.kept(Matrix(B, K, u.cotangents.data[(s - 1) * B * K : s * B * K]), seeds)
         if u.readout is None:
-            carry["h"].addends.append(do)
+            carry["h"].addends += (do,)
         else:
-            carry["h"].products.append((do, u.leaves["W_hy"]))
+            carry["h"].products += ((do, u.leaves["W_hy"]),)
         if s in self.lengths:
             ends = [seed and s == length for seed, length in zip(seeds, self.lengths, strict=True)]
             for name, final in u.final_cotangents.items():
                 if final is not None:
-                    carry[name].addends.append(self.N.kept(final, ends))
+                    carry[name].addends += (self.N.kept(final, ends),)
 
     def _step(self, s: int, arrived: dict[str, Matrix]) -> dict[str, Terms]:
         """Pull the adjoints of the state after step s back to the state before it."""
@@ -110,14 +110,14 @@ class Reverse:
         return adjoints[node]
 
     def _give(self, adjoints: Adjoints, node: Node, value: Matrix) -> None:
-        self._at(adjoints, node).addends.append(value)
+        self._at(adjoints, node).addends += (value,)
 
     def _pull(self, node: Node, dz: Matrix, adjoints: Adjoints) -> None:
         N, inputs, give = self.N, node.inputs, self._give
         if node.op == "linear":
             for X, W in node.pairs:
                 if X.op != "hold" and X.name != "x":
-                    self._at(adjoints, X).products.append((dz, W))
+                    self._at(adjoints, X).products += ((dz, W),)
             for addend in inputs[2 * node.products :]:
                 if not addend.constant:
                     give(adjoints, addend, dz)
@@ -135,7 +135,7 @@ class Reverse:
             give(adjoints, n, N.sub(dz, through))
             give(adjoints, h, through)
         elif node.op == "columns":
-            self._at(adjoints, inputs[0]).parts.append((*node.extra, dz))
+            self._at(adjoints, inputs[0]).parts += ((*node.extra, dz),)
         elif node.op != "hold":
             if node.slope is None:
                 node.slope = N.slope(node.op, inputs[0].value, node.value)
@@ -145,12 +145,12 @@ class Reverse:
 
     def _sum(self, terms: Terms, rows: int, cols: int) -> Matrix:
         """Add up an adjoint."""
-        N, found = self.N, terms.addends.copy()
+        N, found = self.N, terms.addends
         if terms.products:
             dz, W = zip(*terms.products, strict=True)
-            found.append(N.matmul(N.beside(dz), self._transposed(W)))
+            found = (*found, N.matmul(N.beside(dz), self._transposed(W)))
         if terms.parts:
-            found += self._spread(sorted(terms.parts, key=lambda part: part[:2]), rows, cols)
+            found = (*found, *self._spread(sorted(terms.parts, key=lambda part: part[:2]), rows, cols))
         if not found:
             return N.zeros(rows, cols)
         total = found[0]
@@ -191,7 +191,7 @@ class Reverse:
             dz = stack([total[n] for n, total in zip(nodes, self.totals[:last], strict=True)])
             if node.op == "linear":
                 self._give_below(node, stack([n.left for n in nodes if n.left is not None]), dz)
-                dx.products += [(dz, W) for X, W in node.pairs if X.name == "x"]
+                dx.products += tuple((dz, W) for X, W in node.pairs if X.name == "x")
             elif node.op == "mul":
                 for i, factor in enumerate(node.inputs):
                     if factor.constant:

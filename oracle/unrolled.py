@@ -5,9 +5,9 @@ s_t = step(x_t, s_{t-1}) for t <= length, s_t = s_{t-1} after it        o_t = h_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 from operator import mul, sub
 from typing import Any
 
@@ -63,27 +63,27 @@ def unroll(problem: Problem, N: Numbers) -> Unrolled:
     >>> unroll(p, RationalNumbers()).loss  # h_1 + h_2
     Fraction(10, 1)
     """
-    T, B, H = problem.T, problem.B, problem.H
+    T, B, D, H, spec = problem.T, problem.B, problem.D, problem.H, problem.spec
     trace = Trace(N)
     leaves = {name: Node("leaf", N.decode(problem.params[name]), name=name) for name in problem.parameter_shapes()}
-    w = problem.spec.prepare(trace, {n: leaves[n] for n in problem.spec.shapes(problem.D, H)}, H)
+    w = spec.prepare(trace, {n: leaves[n] for n in spec.shapes(D, H)}, H)
     out = Unrolled(problem, N, leaves, trace.nodes)
     x_all = N.decode(problem.x)
     lengths = problem.row_lengths.tolist()
-    for name in problem.spec.states:
+    shortest = min(lengths)
+    for name in spec.states:
         initial = getattr(problem, f"{name}0")
         out.states[name] = [N.zeros(B, H) if initial is None else N.decode(initial)]
     cec = problem.truncation.kind == "cec"
-    n = B * problem.D
     for t in range(T):
         trace.nodes = []
-        x_t = Node("leaf", Matrix(B, problem.D, x_all.data[t * n : (t + 1) * n]), name="x")
-        state = {name: Node("leaf", out.states[name][-1], name=name) for name in problem.spec.states}
-        new = problem.spec.step(trace, w, x_t, state, problem.activation, cec)
+        x_t = Node("leaf", Matrix(B, D, x_all.data[t * B * D : (t + 1) * B * D]), name="x")
+        state = {name: Node("leaf", out.states[name][-1], name=name) for name in spec.states}
+        new = spec.step(trace, w, x_t, state, problem.activation, cec)
         out.steps.append(Step({"x": x_t, **state}, new, trace.nodes))
         for name, node in new.items():
             old = out.states[name][-1]
-            if min(lengths) > t:
+            if t < shortest:
                 out.states[name].append(node.value)
             else:
                 rows = [node.value.row(b) if t < lengths[b] else old.row(b) for b in range(B)]
@@ -100,20 +100,15 @@ def unroll(problem: Problem, N: Numbers) -> Unrolled:
 def _loss(out: Unrolled) -> None:
     """The loss and dL/do: squared error 2 scale w (o - y); cross-entropy w ((sum y) softmax(o) - y); cotangent g."""
     problem, N = out.problem, out.N
+    T, B, K = problem.T, problem.B, problem.K
     lengths = problem.row_lengths.tolist()
     weights = [N.ratio(weight) for weight in row_weights(problem)]
-    row_loss = _row_loss(out)
-    none = [N.scalar(0)] * problem.K
+    rows = [(t * B + b, weights[b]) for t in range(T) for b in range(B) if t < lengths[b]]
     terms: list[Any] = []
-    gradient: list[Any] = []
-    for i in range(problem.T * problem.B):
-        t, b = divmod(i, problem.B)
-        if t < lengths[b]:
-            term, row = row_loss(i, weights[b])
-            terms.append(term)
-            gradient += row
-        else:
-            gradient += none
+    gradient: list[Any] = [[N.scalar(0)] * K] * (T * B)
+    for (i, _), (term, row) in zip(rows, _row_losses(out, rows), strict=True):
+        terms.append(term)
+        gradient[i] = row
     for name in problem.spec.states:
         final = getattr(problem.loss, f"g_{name}_final")
         out.final_cotangents[name] = None
@@ -121,78 +116,68 @@ def _loss(out: Unrolled) -> None:
             g = out.final_cotangents[name] = N.decode(final)
             terms.append(N.sum(N.mul(g, out.states[name][-1]).data))
     out.loss = N.sum(terms)
-    out.cotangents = Matrix(problem.T * problem.B, problem.K, gradient)
+    out.cotangents = Matrix(T * B, K, list(chain.from_iterable(gradient)))
 
 
-RowLoss = Callable[[int, Any], tuple[Any, list[Any]]]
-"""(i, w) -> the loss of row i of the outputs with the weight w, and its gradient."""
+Rows = list[tuple[int, Any]]
+"""Which rows of the outputs have a loss, and its weight w."""
+RowLosses = Iterator[tuple[Any, list[Any]]]
+"""The weighted loss of each of them, and its gradient (K,)."""
 
 
-def _row_loss(out: Unrolled) -> RowLoss:
+def _row_losses(out: Unrolled, rows: Rows) -> RowLosses:
     loss = out.problem.loss
     if loss.kind == "cotangent":
-        return _cotangent(out)
+        return _cotangent(out, rows)
     if loss.kind == "squared_error":
-        return _squared_error(out)
+        return _squared_error(out, rows)
     assert loss.target is not None
-    return _cross_entropy_of_labels(out) if loss.target.ndim == 2 else _cross_entropy(out)
+    return _cross_entropy_of_labels(out, rows) if loss.target.ndim == 2 else _cross_entropy(out, rows)
 
 
-def _cotangent(out: Unrolled) -> RowLoss:
+def _cotangent(out: Unrolled, rows: Rows) -> RowLosses:
     N = out.N
     assert out.problem.loss.g is not None
     given = N.decode(out.problem.loss.g)
-
-    def row_loss(i: int, _: Any) -> tuple[Any, list[Any]]:
+    for i, _ in rows:
         g = given.row(i)
-        return N.sum(list(map(mul, g, out.outputs.row(i)))), g
-
-    return row_loss
+        yield N.sum(list(map(mul, g, out.outputs.row(i)))), g
 
 
-def _squared_error(out: Unrolled) -> RowLoss:
+def _squared_error(out: Unrolled, rows: Rows) -> RowLosses:
     N, loss = out.N, out.problem.loss
     assert loss.target is not None and loss.scale is not None
     target, scale = N.decode(loss.target), N.ratio(exact_fraction(loss.scale))
-
-    def row_loss(i: int, w: Any) -> tuple[Any, list[Any]]:
+    for i, w in rows:
         differences = list(map(sub, out.outputs.row(i), target.row(i)))
         twice = w * scale * 2
-        return w * scale * N.sum([d * d for d in differences]), [twice * d for d in differences]
-
-    return row_loss
+        yield w * scale * N.sum([d * d for d in differences]), [twice * d for d in differences]
 
 
-def _cross_entropy(out: Unrolled) -> RowLoss:
+def _cross_entropy(out: Unrolled, rows: Rows) -> RowLosses:
     N = out.N
     assert out.problem.loss.target is not None
     target = N.decode(out.problem.loss.target)
-
-    def row_loss(i: int, w: Any) -> tuple[Any, list[Any]]:
+    for i, w in rows:
         o, y = out.outputs.row(i), target.row(i)
         powers, total, shift = shifted_powers(N, o)
         log_sum = shift + N.log(total)
         share = N.sum(y) / total
         gradient = [w * (share * power - y_k) for power, y_k in zip(powers, y, strict=True)]
-        return w * N.sum([y_k * (log_sum - o_k) for y_k, o_k in zip(y, o, strict=True)]), gradient
-
-    return row_loss
+        yield w * N.sum([y_k * (log_sum - o_k) for y_k, o_k in zip(y, o, strict=True)]), gradient
 
 
-def _cross_entropy_of_labels(out: Unrolled) -> RowLoss:
+def _cross_entropy_of_labels(out: Unrolled, rows: Rows) -> RowLosses:
     """As `_cross_entropy` with y = 1 at the label and 0 elsewhere, where nothing is multiplied by 0 or 1."""
     N = out.N
     assert out.problem.loss.target is not None
     labels = out.problem.loss.target.reshape(-1).tolist()
-
-    def row_loss(i: int, w: Any) -> tuple[Any, list[Any]]:
+    for i, w in rows:
         o, label = out.outputs.row(i), labels[i]
         powers, total, shift = shifted_powers(N, o)
         gradient = list(map(mul, powers, repeat(w / total)))
         gradient[label] = w * (powers[label] / total - 1)  # exactly 0 where there is one class
-        return w * (shift - o[label] + N.log(total)), gradient
-
-    return row_loss
+        yield w * (shift - o[label] + N.log(total)), gradient
 
 
 def shifted_powers(N: Numbers, o: list[Any]) -> tuple[list[Any], Any, Any]:

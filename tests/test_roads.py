@@ -145,7 +145,7 @@ def test_differences_are_undecided_at_a_kink() -> None:
 def overwrite(_: Reverse, adjoints: Adjoints, node: Node, value: Any) -> None:
     """An adjoint is what arrived last, instead of the sum of all that arrived."""
     adjoints[node] = Terms()
-    adjoints[node].addends.append(value)
+    adjoints[node].addends = (value,)
 
 
 def straight(_: Duals, a: Dual) -> Dual:
