@@ -1,12 +1,14 @@
 """The oracle at 256 bits: its gradient in mpmath and in balls, the floor under the balls, and the budget.
 
-The floor is what no oracle in balls does without: the ball matrix products, tanh and exp of the same shapes, on
-arguments of the same bits that stand ready as matrices. With x, W and dL/do given, reverse mode needs
+The floor is the gradient's own ball matrix products and activations alone: all that solving the problem hands to them
+is written down once, as flint has it, and computed again. What is left out is everything else: making matrices of
+entries and entries of matrices, slopes, entrywise products, softmax, loss, the trace. The products are no more than
 
-    forward    X W_xh    h_{t-1} W_hh at each t    tanh    h W_hy    exp                                        (1)
-    backward   do W_hy^T    delta_t W_hh^T at each t    h^T do    X^T delta    h_-^T delta    delta W_xh^T      (2)
+    forward    [x_t h_{t-1} 1] [W_xh; W_hh; b_h] at each t    [h 1] [W_hy; b_y]                     (1)
+    backward   [delta_{t+1} do_t] [W_hh W_hy]^T at each t     delta_1 W_hh^T                        (2)
+               [x h_- 1]^T delta    [h 1]^T do    delta W_xh^T                                      (3)
 
-where X, h, h_-, delta and do are all T*B rows below one another.
+where x, h, h_-, delta and do are all T*B rows below one another; `multiplications` counts them from these shapes.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
-from flint import arb_mat
+from flint import arb, arb_mat
 
 from bptt.problem import Problem, gradient_shapes
 from oracle.ball_numbers import BallNumbers
 from oracle.budget import Model, budget
-from oracle.numbers import Matrix, stack
+from oracle.numbers import Matrix
 from oracle.solution import numbers, solve
 
 PREC = 256
@@ -57,44 +59,56 @@ def test_floor_of_the_gradient_in_balls(
     benchmark: Any, elman: Callable[..., Problem], sizes: Sizes, rounds: int
 ) -> None:
     label(benchmark, sizes, "floor")
-    N = BallNumbers(PREC)
-    run = floor(elman(sizes, "cross_entropy"), N)
-    with N.scope():
-        products = benchmark.pedantic(run, rounds=rounds, warmup_rounds=1)
-    H, T = sizes["H"], sizes["T"]
-    assert [(M.nrows(), M.ncols()) for M in products[-2:]] == [(H, H), (T * sizes["B"], sizes["D"])]
+    problem = elman(sizes, "cross_entropy")
+    N = Recorded(PREC)
+    solve(problem, N)
+    assert sum(X.nrows() * X.ncols() * W.ncols() for X, W in N.products) == multiplications(**sizes)
+    T, B, H, K = (sizes[name] for name in "TBHK")
+    assert len(N.activations) == T * B * (H + K)
 
-
-def floor(problem: Problem, N: BallNumbers) -> Callable[[], list[Any]]:
-    """A function that computes (1) and (2) on the arguments that solving the problem in N meets; delta is do W_hy^T."""
-    T = problem.T
-    u = solve(problem, N).unrolled
-
-    def native(matrix: Matrix) -> Any:
-        return arb_mat(matrix.rows, matrix.cols, matrix.data)
+    def floor() -> Any:
+        return [X * W for X, W in N.products], [phi(value) for phi, value in N.activations]
 
     with N.scope():
-        W_xh, W_hh, W_hy = (native(N.decode(problem.params[name])) for name in ("W_xh", "W_hh", "W_hy"))
-        X = native(N.decode(problem.x))  # (T*B,D)
-        h = native(stack(u.states["h"][1:]))  # (T*B,H)
-        do = native(u.cotangents)  # (T*B,K)
-        delta = do * W_hy.transpose()  # (T*B,H)
-        h_t = native(u.states["h"][-1])  # (B,H), and so is delta_t
-        delta_t = native(Matrix(problem.B, problem.H, delta.entries()[: problem.B * problem.H]))
-        pre_activations = [a for step in u.steps for node in step.nodes if node.op == "linear" for a in node.value.data]
-        outputs = u.outputs.data
+        benchmark.pedantic(floor, rounds=rounds, warmup_rounds=1)
 
-    def run() -> list[Any]:
-        products = [X * W_xh, *(h_t * W_hh for _ in range(T)), h * W_hy]  # (1)
-        for a in pre_activations:
-            a.tanh()
-        for o in outputs:
-            o.exp()
-        W_hh_T, h_T, X_T = W_hh.transpose(), h.transpose(), X.transpose()
-        products += [do * W_hy.transpose(), *(delta_t * W_hh_T for _ in range(T))]  # (2)
-        return [*products, h_T * do, X_T * delta, h_T * delta, delta * W_xh.transpose()]
 
-    return run
+def multiplications(T: int, B: int, D: int, H: int, K: int) -> int:
+    """How many the products (1), (2) and (3) come to, those with 1 for the biases among them."""
+    forward = (D + H + 1) * H + (H + 1) * K
+    return T * B * (forward + (H + K) * H + forward + H * D)
+
+
+class Recorded(BallNumbers):
+    """Balls that write down the operands of their products, and the activations with their arguments."""
+
+    def __init__(self, prec: int) -> None:
+        super().__init__(prec)
+        self.products: list[tuple[Any, Any]] = []
+        self.activations: list[tuple[Callable[[Any], Any], Any]] = []
+
+    def matmul(self, X: Matrix, W: Matrix) -> Matrix:
+        out = super().matmul(X, W)
+        self.products.append((native(X), native(W)))
+        return out
+
+    def matmul_tn(self, X: Matrix, Y: Matrix) -> Matrix:
+        out = super().matmul_tn(X, Y)
+        self.products.append((native(X).transpose(), native(Y)))
+        return out
+
+    def tanh(self, value: Any) -> Any:
+        self.activations.append((arb.tanh, value))
+        return value.tanh()
+
+    def exp(self, value: Any) -> Any:
+        self.activations.append((arb.exp, value))
+        return value.exp()
+
+
+def native(matrix: Matrix) -> Any:
+    """A matrix as flint has it: the same object at every step, if the gradient has it so."""
+    return matrix.native if matrix.native is not None else arb_mat(matrix.rows, matrix.cols, matrix.data)
 
 
 @pytest.mark.parametrize(("sizes", "rounds"), [(SMALL, 10), (LARGE, 5)], ids=["small", "large"])
