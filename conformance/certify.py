@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from bptt.cells import CELLS
 from bptt.problem import DTYPES
-from conformance.again import reproducible
-from conformance.bench import Executed, TargetBench, Truths
-from conformance.engine import Finding, Profile, Search
+from conformance.bench import Executed
+from conformance.engine import Profile
 from conformance.errors import TargetUnavailable, UsageError
+from conformance.items import Item, Judged, judge_items, offers
 from conformance.results import (
     SCHEMA_VERSION,
     certified_json,
     environment,
-    finding_json,
     suite_version,
     write_results,
 )
@@ -33,7 +33,7 @@ class Progress(Protocol):
     """What a display of the run is told."""
 
     def begin(self, findings: int) -> None: ...
-    def finding(self, target: str, finding: Finding) -> None: ...
+    def finding(self, target: str, finding: Mapping[str, Any]) -> None: ...
     def end(self) -> None: ...
 
 
@@ -47,6 +47,7 @@ class Plan:
     seed: int
     report_dir: Path
     command: tuple[str, ...]
+    jobs: int = 1
 
 
 def select(ids: str | None) -> tuple[Property, ...]:
@@ -107,52 +108,31 @@ def _unavailable(text: str, reason: str) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Record:
-    """What has been found of one target so far."""
-
-    target: Target
-    findings: list[Finding] = field(default_factory=list)
-    executed: list[Executed] = field(default_factory=list)
-    rendered: list[dict[str, Any]] = field(default_factory=list)
-
-
 def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> dict[str, dict[str, Any]]:
-    """All findings of all targets, by name; targets that are asked the same problems share the truth about them."""
-    records = {target.name: Record(target) for target in targets}
-    work = [
-        (prop, cell, dtype) for cell in CELLS for dtype in DTYPES for prop in plan.properties if prop.concerns(cell)
+    """All findings of all targets, by name, and what each target is certified to do."""
+    names = tuple(target.name for target in targets)
+    items = [
+        Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir)
+        for cell in CELLS
+        for dtype in DTYPES
+        for prop in plan.properties
+        if prop.concerns(cell) and any(offers(target, cell, dtype) for target in targets)
     ]
-    wanted = [(item, t) for item in work for t in targets if item[1] in t.support.cells and item[2] in t.support.dtypes]
-    progress.begin(len(wanted))
-    for prop, cell, dtype in work:
-        truths = Truths()
-        for (p, c, d), target in wanted:
-            if (p, c, d) == (prop, cell, dtype):
-                bench = TargetBench(target, dtype, truths)
-                finding = _search(Search(prop, bench, cell, dtype, plan.profile, plan.seed), target, truths)
-                record = records[target.name]
-                record.findings.append(finding)
-                record.executed.append(bench.executed)
-                record.rendered.append(finding_json(finding, target, plan.report_dir))
-                progress.finding(target.name, finding)
+    progress.begin(sum(offers(target, item.cell, item.dtype) for item in items for target in targets))
+    judged: dict[str, list[Judged]] = {name: [] for name in names}
+    with contextlib.closing(judge_items(items, plan.jobs)) as found:
+        for one in found:
+            judged[one.target].append(one)
+            progress.finding(one.target, one.finding)
     progress.end()
-    return {name: _conclusion(record) for name, record in records.items()}
+    return {target.name: _conclusion(target, judged[target.name]) for target in targets}
 
 
-def _search(search: Search, target: Target, truths: Truths) -> Finding:
-    """Run a search, and see whether the failure that it found shows again."""
-    finding = search.run()
-    if finding.smallest is not None and finding.smallest.failed:
-        earlier = [outcome.case.problem for outcome in search.outcomes.values()]
-        finding.smallest = reproducible(finding.property, finding.smallest, target, earlier, truths)
-    return finding
-
-
-def _conclusion(record: Record) -> dict[str, Any]:
-    target = record.target
-    certified = certified_json(record.executed, record.findings)
-    verdict, reason = conclude(record.findings, certified["keys"])
+def _conclusion(target: Target, judged: Sequence[Judged]) -> dict[str, Any]:
+    executed = [one.executed for one in judged]
+    findings = [one.finding for one in judged]
+    certified = certified_json(executed, findings)
+    verdict, reason = conclude([finding["verdict"] for finding in findings], certified["keys"])
     return {
         "name": target.name,
         "kind": target.kind,
@@ -160,17 +140,16 @@ def _conclusion(record: Record) -> dict[str, Any]:
         "reason": reason,
         "source": {"file": target.file, "sha256": target.sha256},
         "certified": certified,
-        "notes": _notes(record.executed, certified),
-        "findings": record.rendered,
+        "notes": _notes(executed, certified),
+        "findings": findings,
     }
 
 
 FAULTS = ("fail", "crash", "timeout")
 
 
-def conclude(findings: Sequence[Finding], keys: Sequence[str]) -> tuple[str, str | None]:
+def conclude(verdicts: Sequence[str], keys: Sequence[str]) -> tuple[str, str | None]:
     """(verdict, reason): a fault means not conformant; nothing executed, or anything open, means no verdict."""
-    verdicts = [finding.verdict for finding in findings]
     if any(verdict in FAULTS for verdict in verdicts):
         return "not conformant", None
     for verdict in ("error", "inconclusive"):

@@ -21,6 +21,7 @@ from conformance.bench import TargetBench, digest
 from conformance.errors import ContractBroken, Declined, TargetCrash, describe
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
+from properties.recipe import no_constants
 from properties.reductions import reductions
 from properties.strategies import nothing_offered
 
@@ -206,7 +207,7 @@ class Search:
             if outcome.verdict in ("declined", "inconclusive"):
                 hypothesis.reject()
 
-        with contextlib.suppress(Counterexample, Flaky, Unsatisfiable):
+        with no_constants(), contextlib.suppress(Counterexample, Flaky, Unsatisfiable):
             search()
 
     def _name(self, case: Case) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from conformance.engine import Finding
 from conformance.render import visible
 
 
@@ -24,14 +24,15 @@ class PlainProgress:
         """So many findings are to be made."""
         self.done, self.total = 0, findings
 
-    def finding(self, target: str, finding: Finding) -> None:
+    def finding(self, target: str, finding: Mapping[str, Any]) -> None:
         """One line."""
         self.done += 1
-        what = f"{visible(target)} · {finding.property.id} · {finding.cell} · {finding.dtype}"
-        counts = f"{finding.examples} examples, {finding.conclusive} conclusive, {finding.seconds:.1f} s"
-        if finding.verdict == "unsupported":
-            counts = visible(finding.message)[:100]
-        self._line(f"[{self.done}/{self.total}] {finding.verdict:12} {what}: {counts}")
+        f = finding
+        what = f"{visible(target)} · {f['property']} · {f['cell']} · {f['dtype']}"
+        counts = f"{f['examples']} examples, {f['conclusive']} conclusive, {f['seconds']:.1f} s"
+        if f["verdict"] == "unsupported":
+            counts = visible(f["message"])[:100]
+        self._line(f"[{self.done}/{self.total}] {f['verdict']:12} {what}: {counts}")
 
     def end(self) -> None:
         """Nothing more to say: the summary follows."""
@@ -62,10 +63,10 @@ class LiveProgress:
         self.task = self.bars.add_task("certify", total=findings, at="")
         self.bars.start()
 
-    def finding(self, target: str, finding: Finding) -> None:
+    def finding(self, target: str, finding: Mapping[str, Any]) -> None:
         """Move it on."""
         assert self.task is not None
-        at = f"{visible(target)[-20:]} {finding.property.id} {finding.cell}"
+        at = f"{visible(target)[-20:]} {finding['property']} {finding['cell']}"
         self.bars.update(self.task, advance=1, at=at[:40])
 
     def end(self) -> None:

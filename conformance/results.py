@@ -7,6 +7,7 @@ import json
 import math
 import platform
 import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,13 @@ def finding_json(finding: Finding, target: Target, report_dir: Path) -> dict[str
         "conclusive": int(finding.conclusive),
         "invalid": finding.declined,
         "seconds": round(finding.seconds, 3),
-        "worst": worst and {"error_over_budget": plain(worst.ratio), "array": worst.key, "where": list(worst.where)},
+        "worst": worst
+        and {
+            "error_over_budget": plain(worst.ratio),
+            "array": worst.key,
+            "where": list(worst.where),
+            "bound": worst.note or None,
+        },
         "message": finding.message,
         "notes": finding.notes,
         "counterexample": None,
@@ -131,22 +138,22 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
-def certified_json(executed: list[Executed], findings: list[Finding]) -> dict[str, Any]:
+def certified_json(executed: Sequence[Executed], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What was really run: the certificate says no more than this."""
     names: dict[str, set[str]] = {}
     for one in executed:
         for key, values in one.names.items():
             names.setdefault(key, set()).update(values)
-    examples = sum(f.examples for f in findings)
-    worst = [f.worst.worst for f in findings if f.worst is not None and f.worst.worst is not None]
-    ratios = [c.ratio for c in worst if not c.note]  # a norm close to its bound is no error close to its budget
+    examples = sum(f["examples"] for f in findings)
+    worst = [f["worst"] for f in findings if f["worst"] is not None]
+    ratios = [float(w["error_over_budget"]) for w in worst if w["bound"] is None]  # a norm is meant to near its bound
     fields = ("cells", "activations", "readouts", "losses", "reductions", "truncations", "dtypes")
     return {
         **{name: sorted(names.get(name, ())) for name in fields},
         "keys": sorted(set().union(*(one.keys for one in executed))) if executed else [],
         "unclaimed": sorted(set().union(*(one.unclaimed for one in executed))) if executed else [],
         "examples": examples,
-        "conclusive_share": round(int(sum(f.conclusive for f in findings)) / examples, 6) if examples else None,
+        "conclusive_share": round(sum(f["conclusive"] for f in findings) / examples, 6) if examples else None,
         "worst_error_over_budget": plain(max(ratios, default=None)),
     }
 

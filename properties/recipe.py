@@ -7,9 +7,12 @@ choice sequence, so that all are independent, and each still shrinks towards 0 o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
+from unittest import mock
 
+from hypothesis.internal.conjecture.providers import HypothesisProvider
 from hypothesis.strategies import SearchStrategy
 
 T = TypeVar("T")
@@ -45,6 +48,21 @@ class Draw:
                 return name
             ticket -= share
         raise AssertionError(ticket)
+
+
+def _no_constant(*_: Any, **__: Any) -> None:
+    """No constant."""
+
+
+@contextmanager
+def no_constants() -> Iterator[None]:
+    """Within, Hypothesis draws no constants of the source of whatever modules are loaded.
+
+    With them an adapter's own numbers would decide which problems it gets, and a process's history which ones come.
+    There is no public switch for it; tests/test_recipe.py notices if this one no longer works.
+    """
+    with mock.patch.object(HypothesisProvider, "_maybe_draw_constant", _no_constant):
+        yield
 
 
 class Recipe(SearchStrategy[T]):

@@ -16,6 +16,7 @@ from conformance.cli import main
 
 HERE = Path(__file__).parent
 GOOD = str(HERE / "adapters" / "good.py")
+SEVERAL = "shared-weight-summation,truncation-equivalence,jacobian-norm-bound"
 QUICK = ["--profile", "smoke", "--select", "oracle-agreement"]
 
 
@@ -178,6 +179,32 @@ def test_certify_is_deterministic_but_for_times(capsys, tmp_path):
 
     targets = (GOOD, GOOD + ":loses_last_step")
     assert once("a", *targets) == once("b", *targets)
+
+
+def test_certify_finds_the_same_however_many_processes_share_the_work(capsys, tmp_path):
+    bugs = Path(__file__).parent / "mutants" / "elman.py"
+    stateful = f"{bugs}:every_tenth_call_loses_a_step"  # it would tell if one process saw more calls than another
+    found = []
+    for jobs in ("1", "3"):
+        folder = tmp_path / jobs / "reports"
+        words = ["certify", GOOD, stateful, "--profile", "smoke", "--select", SEVERAL, "--jobs", jobs]
+        words += ["--report-dir", str(folder)]
+        assert run(capsys, *words)[0] == 1
+        results = json.loads((folder / "results.json").read_text().replace(str(folder), "DIR"))
+        for key in ("started", "seconds"):
+            del results[key]
+        for target in results["targets"]:
+            for finding in target["findings"]:
+                del finding["seconds"]
+        found.append(results)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1e3", "9999999999"])
+def test_certify_refuses_a_number_of_jobs_that_is_none(capsys, jobs):
+    status, _, err = run(capsys, "certify", GOOD, f"--jobs={jobs}")
+    assert status == 2
+    assert f"got '{jobs}', expected a number from 1 to 64" in err
 
 
 def test_certify_with_another_seed_draws_other_problems(capsys, tmp_path):

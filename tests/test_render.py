@@ -103,6 +103,11 @@ def make_counterexample(**changes: object) -> Results:
     return {**counterexample, **changes}
 
 
+def worst_of(ratio: float | str | None) -> dict[str, Any]:
+    """The worst entry of a finding."""
+    return {"error_over_budget": ratio, "array": "dx", "where": [], "bound": None}
+
+
 def make_finding(verdict: str = "pass", **changes: object) -> Results:
     finding: Results = {
         "property": "oracle-agreement",
@@ -113,13 +118,13 @@ def make_finding(verdict: str = "pass", **changes: object) -> Results:
         "conclusive": 99,
         "invalid": 0,
         "seconds": 1.2,
-        "worst": {"error_over_budget": 0.31, "array": "dW_hh", "where": [3, 0]},
+        "worst": {"error_over_budget": 0.31, "array": "dW_hh", "where": [3, 0], "bound": None},
         "message": "",
         "notes": [],
         "counterexample": None,
     }
     if verdict == "fail":
-        finding["worst"] = {"error_over_budget": 3.5e13, "array": "dW_hh", "where": [0, 1]}
+        finding["worst"] = {"error_over_budget": 3.5e13, "array": "dW_hh", "where": [0, 1], "bound": None}
         finding["message"] = (
             "dW_hh[0,1]: got 0x1.8p-3, want 0x1.9p-3; off by 2.8e14 ulp, budget 812 ulp\n"
             "  broken · elman tanh · T=2 B=1 D=1 H=2 · float64 · oracle-agreement\n"
@@ -143,7 +148,12 @@ def make_target(name: str = "numpy", verdict: str = "certified", **changes: obje
     for i, property_id in enumerate(PROPERTIES):
         for j, cell in enumerate(CELLS):
             for k, dtype in enumerate(DTYPES):
-                worst = {"error_over_budget": (1 + i + 3 * j + 7 * k) / 61, "array": "dx", "where": [i, j, k]}
+                worst = {
+                    "error_over_budget": (1 + i + 3 * j + 7 * k) / 61,
+                    "array": "dx",
+                    "where": [i, j, k],
+                    "bound": None,
+                }
                 if property_id == "exact-problems":
                     worst["error_over_budget"] = 0.0
                 findings.append(make_finding(property=property_id, cell=cell, dtype=dtype, worst=worst))
@@ -607,7 +617,9 @@ def test_html_compares_several_targets_first() -> None:
 def test_html_draws_what_is_zero_infinite_and_nan() -> None:
     values = [0.0, 1e-300, 0.5, 1.0, 2.0, 1e300, "inf", "nan", None]
     findings = [
-        make_finding("pass" if i < 4 else "fail", worst={"error_over_budget": value, "array": "dx", "where": []})
+        make_finding(
+            "pass" if i < 4 else "fail", worst={"error_over_budget": value, "array": "dx", "where": [], "bound": None}
+        )
         for i, value in enumerate(values)
     ]
     page = Page(to_html(make_results(make_target(verdict="not conformant", findings=findings))))
@@ -619,7 +631,10 @@ def test_html_draws_what_is_zero_infinite_and_nan() -> None:
 def test_html_draws_no_mark_on_the_wrong_side_of_the_line() -> None:
     values = [1.0, math.nextafter(1, 0), 0.99, math.nextafter(1, 2), 1.01]
     findings = [
-        make_finding("pass" if value <= 1 else "fail", worst={"error_over_budget": value, "array": "dx", "where": []})
+        make_finding(
+            "pass" if value <= 1 else "fail",
+            worst={"error_over_budget": value, "array": "dx", "where": [], "bound": None},
+        )
         for value in values
     ]
     page = Page(to_html(make_results(make_target(verdict="not conformant", findings=findings))))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from conformance.certify import Plan, exit_status, run, select
@@ -20,6 +22,8 @@ examples:
   bpttcheck certify adapters/mine.py:gradients --select oracle-agreement --seed 7
   bpttcheck certify mypackage.kernels:gradients --report-dir build/bptt
 """
+MOST = 64
+"""Processes at most."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +36,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--select", metavar="ID,...", help="only these properties")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other problems (default: 0)")
+    parser.add_argument("--jobs", type=jobs, metavar="N", help="processes that share the work (default: one a core)")
     parser.add_argument("--report-dir", type=Path, default=Path("reports"), metavar="DIR", help="default: reports")
+
+
+def jobs(text: str) -> int:
+    """A number of processes. Raises: ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MOST):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from 1 to {MOST}")
+    return int(text)
+
+
+def without_jobs(words: Sequence[str]) -> list[str]:
+    """The command without --jobs, which changes nothing that is found.
+
+    >>> without_jobs(["certify", "numpy", "--jobs", "2", "--seed=1", "--jobs=2"])
+    ['certify', 'numpy', '--seed=1']
+    """
+    values = [i + 1 for i, word in enumerate(words) if word == "--jobs"]
+    return [word for i, word in enumerate(words) if i not in values and not word.startswith("--jobs")]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return min(MOST, len(allowed(0)) if allowed else os.cpu_count() or 1)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -45,7 +73,8 @@ def main(arguments: argparse.Namespace) -> int:
         profile=PROFILES[arguments.profile],
         seed=arguments.seed,
         report_dir=arguments.report_dir,
-        command=("bpttcheck", *arguments.words),
+        command=("bpttcheck", *without_jobs(arguments.words)),
+        jobs=arguments.jobs or cores(),
     )
     results = run(plan, progress_for())
     written = render(arguments.report_dir)

@@ -1,0 +1,96 @@
+"""Items of a run: one property, cell and dtype, judged on every target; in this process, or spread over several.
+
+An item depends on nothing but what it holds, so that the results are the same however many processes share the items:
+the seed derives from the item, and an adapter's file is executed afresh for each finding.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance.again import reproducible
+from conformance.bench import Executed, TargetBench, Truths
+from conformance.engine import Finding, Profile, Search
+from conformance.errors import UsageError
+from conformance.results import finding_json
+from conformance.targets import Target, afresh, resolve
+from properties import PROPERTIES
+
+FEW = 4
+"""So many items are judged here: a process takes longer to start than they take."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One property, cell and dtype, and the targets to be judged, by name."""
+
+    property: str
+    cell: str
+    dtype: str
+    targets: tuple[str, ...]
+    profile: Profile
+    seed: int
+    report_dir: Path
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One finding on one target as it stands in the results, and what was executed for it."""
+
+    target: str
+    finding: dict[str, Any]
+    executed: Executed
+
+
+def offers(target: Target, cell: str, dtype: str) -> bool:
+    """Whether a target is asked about a cell and dtype at all."""
+    return cell in target.support.cells and dtype in target.support.dtypes
+
+
+def judge_items(items: Sequence[Item], jobs: int) -> Generator[Judged]:
+    """The findings of all items, in their order. Raises: UsageError where a target took its process down."""
+    if jobs <= 1 or len(items) <= FEW:
+        for item in items:
+            yield from judge_item(item)
+        return
+    # Spawned, not forked: a fork of a process whose libraries have started threads may hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context)
+    try:
+        for found in pool.map(judge_item, items):
+            yield from found
+    except BrokenProcessPool as error:
+        raise UsageError(
+            "a target ended the process that judged it; expected an adapter that returns or raises "
+            "(--jobs 1 shows in which finding)"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def judge_item(item: Item) -> list[Judged]:
+    """The findings of one item; targets that are asked the same problems share the truth about them."""
+    found, truths, prop = [], Truths(), PROPERTIES[item.property]
+    for name in item.targets:
+        target = resolve(name)
+        if not offers(target, item.cell, item.dtype):
+            continue
+        bench = TargetBench(afresh(target), item.dtype, truths)
+        finding = _search(Search(prop, bench, item.cell, item.dtype, item.profile, item.seed), target, truths)
+        found.append(Judged(name, finding_json(finding, target, item.report_dir), bench.executed))
+    return found
+
+
+def _search(search: Search, target: Target, truths: Truths) -> Finding:
+    """Run a search, and see whether the failure that it found shows again."""
+    finding = search.run()
+    if finding.smallest is not None and finding.smallest.failed:
+        earlier = [outcome.case.problem for outcome in search.outcomes.values()]
+        finding.smallest = reproducible(finding.property, finding.smallest, target, earlier, truths)
+    return finding
