@@ -39,7 +39,7 @@ class MpmathNumbers(Numbers):
         return bool(value > 0)
 
     def large(self, value: Any) -> bool:
-        return bool(abs(value) > 16)
+        return bool(abs(value) > 2)  # there 1 - tanh^2 has lost four bits
 
     def exp(self, value: Any) -> Any:
         return self.context.exp(value)

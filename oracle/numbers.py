@@ -91,7 +91,7 @@ class Numbers(ABC):
 
     @abstractmethod
     def large(self, value: Scalar) -> bool:
-        """Whether |value| > 16, roughly: there 1 - tanh^2 is computed another way, because it would cancel."""
+        """Whether 1 - tanh(value)^2 cancels by more bits than there are to spare, and is computed another way."""
 
     @abstractmethod
     def matmul(self, X: Matrix, W: Matrix) -> Matrix:
