@@ -1,6 +1,7 @@
 """What a judgement rests on: the exact solution, decided to well below the budget, and the budget itself.
 
-An array is conclusive if its budget is small beside it: only then does "within budget" say much.
+An array is conclusive if its budget is small beside it: only then does "within budget" say much. One whose entries are
+all zero, as far as the solution tells, is measured by the products that cancel in it.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ class Truth:
     def conclusive(self, key: str) -> bool:
         """Whether an array's budget is small enough to say something: see the module's first lines."""
         bound = norm(self.budget.arrays[key])
-        size = norm(self.solution.near(key)[0])
-        if size == 0.0:
+        hi, _, rad = self.solution.near(key)
+        size = norm(hi)
+        if bool((np.abs(hi) <= rad).all()):
             return bound <= self.zero_scale(key)
         return bound == 0.0 or bound <= CONCLUSIVE[self.problem.dtype] * size < np.inf
 
@@ -63,6 +65,11 @@ class Truth:
         """For an array that is exactly zero: the size of the products that cancel, or a normal number's root."""
         tiny = {"float64": 2.0**-511, "float16": 2.0**-7}.get(self.problem.dtype, 2.0**-63)
         return max(norm(np.asarray(self.budget.scales.get(key, 0.0))), tiny)
+
+
+def _bounded(solution: Solution) -> bool:
+    """Whether every value is enclosed at all: a ball that has outgrown all bounds says nothing, nor has it a budget."""
+    return solution.N.name != "arb" or all(v.is_finite() for values in solution.values.values() for v in values)
 
 
 def find_truth(problem: Problem, model: Model) -> Truth:
@@ -82,6 +89,9 @@ def find_truth(problem: Problem, model: Model) -> Truth:
     found: list[Budget] = []
 
     def enough(solution: Solution) -> bool:
+        found.clear()
+        if not _bounded(solution):
+            return False
         bounds = budget(solution, model)
         found[:] = [bounds]
         for key, bound in bounds.arrays.items():

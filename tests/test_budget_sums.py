@@ -19,7 +19,7 @@ from bptt.problem import Loss, Problem
 from bptt.truncation import Truncation, sweeps
 from oracle.ball_numbers import BallNumbers
 from oracle.budget import Model
-from oracle.budget.backward import Groups, backward_errors
+from oracle.budget.backward import Groups, Seeds, backward_errors
 from oracle.budget.forward import forward_errors
 from oracle.budget.graph import build_graph
 from oracle.budget.transport import step_tangents
@@ -133,7 +133,7 @@ def test_totals_are_those_of_the_double_sum(cell: str, truncation: Truncation) -
     g = np.zeros((T, problem.B, graph.S))
     g[:, :, : problem.H] = np.where(np.arange(T)[:, None, None] < lengths[:, None], np.asarray(problem.loss.g), 0.0)
     passes = sweeps(problem.truncation, lengths, T)
-    found = backward_errors(graph, MODEL, forward, g, np.zeros_like(g), passes)
+    found = backward_errors(graph, MODEL, forward, Seeds(g, np.zeros_like(g), np.abs(g)), passes)
     gradients = []
     for t in range(T):
         alone = np.array(problem.loss.g)

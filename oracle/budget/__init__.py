@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from bptt.losses import row_weights
 from bptt.problem import gradient_shapes
 from bptt.truncation import Truncation, sweeps
-from oracle.budget.backward import BackwardErrors, backward_errors
+from oracle.budget.backward import BackwardErrors, Seeds, backward_errors
 from oracle.budget.forward import forward_errors
 from oracle.budget.graph import Floats, Graph, build_graph
-from oracle.budget.loss import loss_errors
+from oracle.budget.loss import LossErrors, loss_errors, loss_probes
 from oracle.budget.model import INFLATE, Model
 from oracle.solution import Solution
 
@@ -25,7 +25,8 @@ from oracle.solution import Solution
 class Budget:
     """arrays[key]: the bound of each entry, of the array's shape; infinite where no bound could be had.
 
-    scales[key]: for the arrays that are sums, the sum of the absolute values of their terms.
+    scales[key]: for the arrays that are sums, the sum of the absolute values of their terms, before anything cancels
+    in the losses' own gradients.
     kinks: relu units whose exact argument is within its error of 0, so that either branch is admissible.
     """
 
@@ -48,26 +49,27 @@ def _budget(solution: Solution, model: Model) -> Budget:
     unrolled, problem = solution.unrolled, solution.problem
     T, B, H, S = problem.T, problem.B, problem.H, problem.H * len(problem.spec.states)
     graph = build_graph(unrolled)
-    forward = forward_errors(graph, model)
+    forward = forward_errors(graph, model, loss_probes(unrolled, graph.S))
     states = forward.states[1:]
     h = graph.places[graph.outputs["h"]].value
-    loss = loss_errors(unrolled, model, h, states)
-    seeds, seed_errors = _seeds(solution, graph, model, loss.do, loss.cotangents)
+    loss = loss_errors(unrolled, model, h, states, forward.probes)
+    seeds = _seeds(solution, graph, model, loss)
     lengths = problem.row_lengths
     passes = sweeps(problem.truncation, lengths, T)
-    backward = backward_errors(graph, model, forward, seeds, seed_errors, passes)
+    backward = backward_errors(graph, model, forward, seeds, passes)
     arrays: dict[str, Floats] = {"loss": np.array(loss.loss), "o": loss.outputs}
     for i, name in enumerate(problem.spec.states):
         arrays[name] = states[:, :, i * H : (i + 1) * H]
     scales: dict[str, Floats] = {}
-    arrays |= _parameters(solution, graph, model, forward.nodes, backward, scales)
-    M, E = backward.initial
+    parameters, largest = _parameters(solution, graph, model, forward.nodes, backward, scales)
+    arrays |= parameters
+    M, E, Z = backward.initial
     E = E + model.terms(T) * (M + model.u * E) + model.lost(T) * (M + E > 0)
     for i, name in enumerate(problem.spec.states):
         final = getattr(problem.loss, f"g_{name}_final")  # what a row of length 0 passes through
         passed = 0.0 if final is None else model.read(final.astype(np.float64))[lengths == 0]
         E[lengths == 0, i * H : (i + 1) * H] = passed
-        arrays[f"d{name}0"], scales[f"d{name}0"] = E[:, i * H : (i + 1) * H], M[:, i * H : (i + 1) * H]
+        arrays[f"d{name}0"], scales[f"d{name}0"] = E[:, i * H : (i + 1) * H], Z[:, i * H : (i + 1) * H]
     if problem.readout == "linear":
         do, Ddo = np.abs(loss.do), loss.cotangents
         count = int(lengths.sum()) + T + B
@@ -79,9 +81,10 @@ def _budget(solution: Solution, model: Model) -> Budget:
         arrays["dW_hy"] = hs.T @ Ddo.reshape(flat) + Dh.T @ sent + n * (rows.T @ sent)
         arrays["dW_hy"] += model.lost(count) * nonzero(rows.T, sent)
         arrays["db_y"] = (Ddo + n * computed).sum(axis=(0, 1)) + model.lost(count) * (computed.sum(axis=(0, 1)) > 0)
-        scales |= {"dW_hy": hs.T @ do.reshape(flat), "db_y": do.sum(axis=(0, 1))}
-    sums = [*scales.values(), *(backward.size[k] + model.u * backward.error[k] for k in backward.size)]
-    peak = np.max([backward.peak, *(np.max(values, initial=0.0) for values in sums)])
+        scales |= {"dW_hy": hs.T @ loss.scale.reshape(flat), "db_y": loss.scale.sum(axis=(0, 1))}
+        largest = max(largest, float((rows.T @ sent).max(initial=0.0)), float(sent.sum(axis=0).max(initial=0.0)))
+    sums = [M, *(backward.size[k] + model.u * backward.error[k] for k in backward.size)]
+    peak = np.max([largest, backward.peak, *(np.max(values, initial=0.0) for values in sums)])
     weights = [float(weight) for weight in row_weights(problem) if weight]
     peak = peak / min(weights, default=1.0)  # an implementation may multiply by the weights 1/length, 1/B at the end
     peaks = {"loss": loss.peak, "o": 0.0} | dict.fromkeys(problem.spec.states, 0.0)  # of states and outputs: infinite
@@ -113,21 +116,23 @@ def additions(truncation: Truncation, lengths: NDArray[np.int64], T: int) -> int
     return sum(end - truncation.first(end, n) + 1 for end, n in ends)
 
 
-def _seeds(solution: Solution, graph: Graph, model: Model, do: Floats, errors: Floats) -> tuple[Floats, Floats]:
-    """dL_t/ds_t and its error, (T,B,S): the readout's transpose, and the final cotangents at t = length."""
+def _seeds(solution: Solution, graph: Graph, model: Model, loss: LossErrors) -> Seeds:
+    """dL_t/ds_t, its error and scale, (T,B,S): the readout's transpose, and the final cotangents at t = length."""
     problem = solution.problem
     T, B, H = problem.T, problem.B, problem.H
-    seeds = np.zeros((T, B, graph.S))
-    bounds = np.zeros_like(seeds)
+    do, errors = loss.do, loss.cotangents
+    seeds, bounds, scales = np.zeros((3, T, B, graph.S))
     place = graph.places[graph.outputs["h"]]
     n = model.terms(place.consumers + 2)
     if problem.readout == "linear":
         W = problem.params["W_hy"].astype(np.float64)
         seeds[:, :, :H] = do @ W.T
         computed, Wt = np.abs(do) + model.u * errors, np.abs(W.T)
-        bounds[:, :, :H] = errors @ Wt + n * (computed @ Wt) + computed @ model.read(Wt)
+        bounds[:, :, :H] = loss.image + loss.local @ Wt + n * (computed @ Wt) + computed @ model.read(Wt)
         bounds[:, :, :H] += model.lost(place.consumers + 2) * nonzero(computed, Wt)
+        scales[:, :, :H] = loss.scale @ Wt
     else:
+        scales[:, :, :H] = loss.scale
         seeds[:, :, :H], bounds[:, :, :H] = do, errors + n * (np.abs(do) + model.u * errors)
     for i, name in enumerate(problem.spec.states):
         final = getattr(problem.loss, f"g_{name}_final")
@@ -139,7 +144,8 @@ def _seeds(solution: Solution, graph: Graph, model: Model, do: Floats, errors: F
                 seeds[length - 1, b, part] += final[b]
                 g = final[b].astype(np.float64)
                 bounds[length - 1, b, part] += n * np.abs(g) + model.read(g)
-    return seeds, bounds
+                scales[length - 1, b, part] += np.abs(g)
+    return Seeds(seeds, bounds, scales)
 
 
 def _parameters(
@@ -149,22 +155,25 @@ def _parameters(
     D: dict[int, Floats],
     backward: BackwardErrors,
     scales: dict[str, Floats],
-) -> dict[str, Floats]:
+) -> tuple[dict[str, Floats], float]:
     """Sums over time and batch: A = |X|^T E + D_X^T M^, and the rounding of N terms of size |X^|^T M^, nested or flat.
 
     The terms are those of all passes, or sums over the losses t of the double sum's terms within sums over (s, b).
+    Beside the bounds, the largest size; the scales are entered where they belong.
     """
     problem = solution.problem
     T, B = problem.T, problem.B
     count = additions(problem.truncation, problem.row_lengths, T)
-    size, error = backward.size, backward.error
     lost = model.lost(count + T + B)
     found: dict[int, Floats] = {}
     terms_of: dict[int, Floats] = {}
     dx = np.zeros((T, B, problem.D))
     live = graph.active[:, :, None]
+    largest = 0.0
 
-    def give(i: int, value: Floats, terms: Floats) -> None:
+    def give(i: int, value: Floats, size: Floats, terms: Floats) -> None:
+        nonlocal largest
+        largest = max(largest, float(size.max(initial=0.0)))
         found[i] = found[i] + value if i in found else value
         terms_of[i] = terms_of[i] + terms if i in terms_of else terms
 
@@ -176,7 +185,7 @@ def _parameters(
     for k, place in enumerate(graph.places):
         if place.op not in ("linear", "mul") or place.constant:
             continue
-        M, E = size[k].reshape(T * B, -1), error[k].reshape(T * B, -1)
+        M, E, Z = (of[k].reshape(T * B, -1) for of in (backward.size, backward.error, backward.scale))
         computed = M + model.u * E
         if place.op == "mul":
             for this, other in (place.inputs, place.inputs[::-1]):
@@ -185,7 +194,7 @@ def _parameters(
                     bound = (X * E + DX * computed).sum(axis=0)
                     rounded, total = ((X + model.u * DX) * computed).sum(axis=0), backward.total(k, this)[0]
                     bound += model.nested((count + 1, T + B), rounded, total + model.u * bound)
-                    give(this, bound + lost * (computed.sum(axis=0) > 0), (X * M).sum(axis=0))
+                    give(this, bound + lost * (computed.sum(axis=0) > 0), rounded, (X * Z).sum(axis=0))
             continue
         for i in range(place.products):
             X_at, W_at = place.inputs[2 * i], place.inputs[2 * i + 1]
@@ -193,33 +202,36 @@ def _parameters(
             rounded = X + model.u * DX
             bound = X.T @ E + DX.T @ computed
             total = backward.total(k, W_at) + model.u * bound
-            bound += model.nested((count, T + B), rounded.T @ computed, total) + lost * nonzero(rounded.T, computed)
-            give(W_at, bound, X.T @ M)
+            sizes = rounded.T @ computed
+            bound += model.nested((count, T + B), sizes, total) + lost * nonzero(rounded.T, computed)
+            give(W_at, bound, sizes, X.T @ Z)
             if graph.places[X_at].name == "x":
                 Wt = graph.places[W_at].magnitude.T
                 width = graph.places[X_at].consumers
-                dx += (E @ Wt + model.terms(width, T) * (computed @ Wt)).reshape(T, B, -1)
+                error = E @ Wt
+                total = backward.inputs[k].reshape(T * B, -1) + model.u * error
+                dx += (error + model.nested((width, T), computed @ Wt, total)).reshape(T, B, -1)
                 dx += (model.lost(width + T) * nonzero(computed, Wt)).reshape(T, B, -1)
-                scales["dx"] = scales.get("dx", 0.0) + (M @ Wt).reshape(T, B, -1)
+                scales["dx"] = scales.get("dx", 0.0) + (Z @ Wt).reshape(T, B, -1)
                 if model.flush:
                     dx += (computed @ model.read(Wt)).reshape(T, B, -1)
         for i in place.inputs[2 * place.products :]:
             if graph.places[i].constant:
                 bound, rounded = E.sum(axis=0), computed.sum(axis=0)
                 bound = bound + model.nested((count, T + B), rounded, backward.total(k, i)[0] + model.u * bound)
-                give(i, bound + lost * (rounded > 0), M.sum(axis=0))
+                give(i, bound + lost * (rounded > 0), rounded, Z.sum(axis=0))
     for block, source, (start, stop) in graph.prelude:
         if block in found:
             whole, terms = np.zeros((2, *graph.places[source].value.shape))
             whole[..., start:stop], terms[..., start:stop] = found[block], terms_of[block]
-            give(source, whole, terms)
+            give(source, whole, np.zeros(1), terms)
     out = {}
     for i, place in enumerate(graph.places):
         if place.op == "leaf" and place.constant and place.name not in ("W_hy", "b_y"):
             out[f"d{place.name}"] = found.get(i, np.zeros(place.value.shape))
             scales[f"d{place.name}"] = terms_of.get(i, np.zeros(place.value.shape))
     out["dx"] = np.where(live, dx, 0.0)
-    return out
+    return out, largest
 
 
 __all__ = ["Budget", "Model", "budget"]

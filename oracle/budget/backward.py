@@ -42,12 +42,16 @@ from oracle.budget.transport import ROUND, Tangents, Transport, step_tangents
 
 @dataclass
 class Adjoint:
-    """What arrives at a node: V (B,n,w), the signed v of n losses, F (B,w), what float64 did to them, and E and q."""
+    """What arrives at a node: V (B,n,w), the signed v of n losses, F (B,w), what float64 did to them, E and q, and Z.
+
+    Z is what M would be if nothing had cancelled in the losses' own gradients, such as p - y of a softmax.
+    """
 
     V: Floats
     F: Floats
     E: Floats
     q: Floats
+    Z: Floats
 
     @property
     def M(self) -> Floats:
@@ -56,20 +60,32 @@ class Adjoint:
         return size
 
     def __add__(self, other: Adjoint) -> Adjoint:
-        return Adjoint(self.V + other.V, self.F + other.F, self.E + other.E, self.q + other.q)
+        return Adjoint(self.V + other.V, self.F + other.F, self.E + other.E, self.q + other.q, self.Z + other.Z)
+
+
+@dataclass
+class Seeds:
+    """dL_t/ds_t (T,B,S) with signs; its error, in units of u; and its size before anything cancels in it."""
+
+    values: Floats
+    errors: Floats
+    scales: Floats
 
 
 @dataclass
 class BackwardErrors:
-    """For each place the size M and the error E of its adjoint, (T,B,n); `initial` is M and E at state 0, (B,S).
+    """For each place size M, error E and scale Z of its adjoint, (T,B,n); `initial` is M, E and Z at state 0, (B,S).
 
+    inputs[k]: for a linear place, the sum of |v_z(t) W^T| over the losses t, (T,B,D).
     totals[k,i]: the largest sum of absolute values in (4) of the parameter at place i, where place k is entered by it.
     """
 
     size: dict[int, Floats]
     error: dict[int, Floats]
+    scale: dict[int, Floats]
+    inputs: dict[int, Floats]
     totals: dict[tuple[int, int], Floats]
-    initial: tuple[Floats, Floats]
+    initial: tuple[Floats, Floats, Floats]
     peak: float
 
     def total(self, k: int, i: int) -> Floats:
@@ -107,19 +123,18 @@ class Groups:
 
 
 def backward_errors(
-    graph: Graph, model: Model, forward: ForwardErrors, seeds: Floats, seed_errors: Floats, passes: Sequence[Sweep]
+    graph: Graph, model: Model, forward: ForwardErrors, seeds: Seeds, passes: Sequence[Sweep]
 ) -> BackwardErrors:
-    """Bounds on every adjoint, added up over the truncation's passes; within a pass m(t,r) is 1 down to a first step.
-
-    Shapes: seeds (T,B,S), the signed dL_t/ds_t; seed_errors (T,B,S), in units of u.
-    """
+    """Bounds on every adjoint, added up over the truncation's passes; within one m(t,r) is 1 down to a first step."""
     engine = _Passes(graph, model, forward)
     for sweep in passes:
         steps = list(sweep.steps)
         if steps:
-            engine.run(sweep, steps[0], steps[-1], seeds, seed_errors)
+            engine.run(sweep, steps[0], steps[-1], seeds)
     totals = {key: np.asarray(groups.total()) for key, groups in engine.rules.groups.items()}
-    return BackwardErrors(engine.size, engine.error, totals, engine.initial, engine.rules.peak)
+    return BackwardErrors(
+        engine.size, engine.error, engine.scale, engine.inputs, totals, engine.initial, engine.rules.peak
+    )
 
 
 class _Passes:
@@ -131,17 +146,23 @@ class _Passes:
         self.rules = _Backward(graph, model, forward, self.cuts)
         self.size = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
         self.error = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+        self.scale = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+        width = next(p.value.shape[-1] for p in graph.places if p.name == "x")
+        self.inputs = {
+            k: np.zeros((*graph.active.shape, width)) for k, p in enumerate(graph.places) if p.op == "linear"
+        }
         shape = (graph.active.shape[1], graph.S)
-        self.initial = (np.zeros(shape), np.zeros(shape))
+        self.initial = (np.zeros(shape), np.zeros(shape), np.zeros(shape))
 
-    def run(self, sweep: Sweep, last: int, first: int, seeds: Floats, seed_errors: Floats) -> None:
+    def run(self, sweep: Sweep, last: int, first: int, seeds: Seeds) -> None:
         """One pass, from the state after step `last` to the state before step `first`."""
         B, S = self.initial[0].shape
         n = last - first + 2
         rows = S + sum(signed.shape[-1] for signed, _ in self.cuts.values())
         errors, each = Transport(n, B, S, rows), np.zeros((B, n, S))  # each[b,i]: v(t,r) of the i-th loss for this r
-        # [0] local errors w of the state, and of the linear nodes after it; [1] what float64 did to the sizes
-        sources, pending = np.zeros((B, n, 2, rows)), np.zeros((B, 2, rows))
+        # [0] local errors w of the state, and of the linear nodes after it; [1] what float64 did to the sizes; [2] the
+        # seeds' sizes before anything cancels in them
+        sources, pending = np.zeros((B, n, 3, rows)), np.zeros((B, 3, rows))
         images = np.zeros((B, rows, S))
         images[:, :S] = np.eye(S)
         for i, r in enumerate(range(last, first - 2, -1)):
@@ -153,22 +174,24 @@ class _Passes:
             sources[:, i] = pending
             if r >= first:
                 starts = sweep.seeds[r - 1][:, None]
-                g = np.where(starts, seeds[r - 1], 0.0)
+                g = np.where(starts, seeds.values[r - 1], 0.0)
                 each[:, i] = g
                 # forward mode ends in a product with dL_t/ds_t, of S terms
-                sources[:, i, 0, :S] += np.where(starts, seed_errors[r - 1], 0.0) + S * np.abs(g)
+                sources[:, i, 0, :S] += np.where(starts, seeds.errors[r - 1], 0.0) + S * np.abs(g)
                 sources[:, i, 1, :S] += self.slack * np.abs(g)
-            E, F = np.moveaxis(errors.arrive(sources[:, : i + 1]), 1, 0)
+                sources[:, i, 2, :S] += np.where(starts, seeds.scales[r - 1], 0.0)
+            E, F, Z = np.moveaxis(errors.arrive(sources[:, : i + 1]), 1, 0)
             if r < first:
                 break
             live = (r >= sweep.first)[:, None]
             each[~live[:, 0]] = 0.0
-            at = Adjoint(each[:, : i + 1], np.where(live, F, 0.0), np.where(live, E, 0.0), np.zeros_like(E))
+            F, E, Z = (np.where(live, bound, 0.0) for bound in (F, E, Z))
+            at = Adjoint(each[:, : i + 1], F, E, np.zeros_like(E), Z)
             M, E = at.M, at.E
             sent = M.sum(axis=-1, keepdims=True)
             arrived = sources[:, : i + 1, 0].sum(axis=(1, 2))[:, None]
             at.F = at.F + self.slack * M  # what this step's products in float64 add
-            before, cut = self.rules.step(r - 1, at, last, self.tiny * sent, self.size, self.error)
+            before, cut = self.rules.step(r - 1, at, last, self.tiny * sent, self)
             each[:, : i + 1] = before.V
             pending[:, 0] = np.concatenate([before.q, *cut], axis=-1)
             pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", E, self.J_abs[r - 1]) + self.tiny * arrived
@@ -177,8 +200,9 @@ class _Passes:
             pending[:, 1, :S] = self.slack * np.einsum("bj,bij->bi", M, self.J_abs[r - 1]) + self.tiny * sent
         if first == 1:
             whole = (sweep.first == 1)[:, None]
-            M = np.abs(each).sum(axis=1) + F
-            self.initial = (self.initial[0] + np.where(whole, M, 0.0), self.initial[1] + np.where(whole, E, 0.0))
+            arrived_at_0 = (np.abs(each).sum(axis=1) + F, E, Z)
+            M, E, Z = (old + np.where(whole, new, 0.0) for old, new in zip(self.initial, arrived_at_0, strict=True))
+            self.initial = (M, E, Z)
 
 
 class _Backward:
@@ -187,9 +211,7 @@ class _Backward:
         self.groups: dict[tuple[int, int], Groups] = {}
         self.peak = 0.0
 
-    def step(
-        self, t: int, at: Adjoint, last: int, lost: Floats, size: dict[int, Floats], error: dict[int, Floats]
-    ) -> tuple[Adjoint, list[Floats]]:
+    def step(self, t: int, at: Adjoint, last: int, lost: Floats, into: _Passes) -> tuple[Adjoint, list[Floats]]:
         """The adjoint of the state before step t+1 (counting from 1), from that of the state after it, and q of cuts.
 
         `last` is the step of loss 0; lost (B,1) is what underflow in float64 may take from an adjoint.
@@ -202,7 +224,7 @@ class _Backward:
         for i in graph.outputs.values():
             H = graph.places[i].value.shape[-1]
             part = slice(offset, offset + H)
-            self.bounds[i] = Adjoint(at.V[..., part], at.F[:, part], at.E[:, part], at.q[:, part])
+            self.bounds[i] = Adjoint(at.V[..., part], at.F[:, part], at.E[:, part], at.q[:, part], at.Z[:, part])
             offset += H
         for k in range(len(graph.places) - 1, -1, -1):
             place = graph.places[k]
@@ -210,19 +232,23 @@ class _Backward:
                 continue
             at = self.bounds[k]
             self.k, self.at, self.M = k, at, at.M
-            size[k][t] += self.M
-            error[k][t] += at.E
+            into.size[k][t] += self.M
+            into.error[k][t] += at.E
+            into.scale[k][t] += at.Z
             if place.op in {"leaf", "hold"}:
                 continue
             if k in cut:
                 cut[k], at.q = at.q, np.zeros_like(at.q)
-            getattr(self, "_activation" if place.op in ACTIVATIONS else f"_{place.op}")()
+            if place.op == "linear":
+                self._linear(into)
+            else:
+                getattr(self, "_activation" if place.op in ACTIVATIONS else f"_{place.op}")()
         B, n, _ = at.V.shape
         parts = []
         for i in graph.inputs.values():
             H = graph.places[i].value.shape[-1]
-            parts.append(self.bounds.get(i, Adjoint(np.zeros((B, n, H)), *np.zeros((3, B, H)))))
-        together = (np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in ("V", "F", "E", "q"))
+            parts.append(self.bounds.get(i, Adjoint(np.zeros((B, n, H)), *np.zeros((4, B, H)))))
+        together = (np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in ("V", "F", "E", "q", "Z"))
         return Adjoint(*together), list(cut.values())
 
     def _give(self, i: int, value: Adjoint) -> None:
@@ -245,13 +271,22 @@ class _Backward:
         r = computed * slack + roundings * computed * (magnitude + model.u * slack)
         r = r + model.lost(roundings) * ((computed > 0) & (magnitude + slack > 0))  # a product with 0 is exact
         signed = at.V * (factor if factor.ndim == 1 else factor[:, None, :])
-        self._give(i, Adjoint(signed, magnitude * at.F + float64 * self.M, magnitude * at.E + r, magnitude * at.q + r))
+        self._give(
+            i,
+            Adjoint(
+                signed,
+                magnitude * at.F + float64 * self.M,
+                magnitude * at.E + r,
+                magnitude * at.q + r,
+                magnitude * at.Z,
+            ),
+        )
 
     def _terms(self, i: int) -> float:
         """How many terms are summed into the adjoint at place i; 1 more for the product itself."""
         return self.model.terms(self.graph.places[i].consumers + 1)
 
-    def _linear(self) -> None:
+    def _linear(self, into: _Passes) -> None:
         places, place, model, at = self.graph.places, self.graph.places[self.k], self.model, self.at
         computed = self.M + model.u * at.E
         for i in range(place.products):
@@ -261,12 +296,13 @@ class _Backward:
             size = computed @ Wt
             self.peak = max(self.peak, float(size.max(initial=0.0)))
             if places[X].name == "x":
+                into.inputs[self.k][self.t] += np.abs(at.V @ places[W].value.T).sum(axis=1) + at.F @ Wt
                 continue
             n = self._terms(X)
             r = n * size + model.lost(places[X].consumers + 1) * (computed.max(axis=-1, keepdims=True) > 0)
             if model.flush:
                 r = r + computed @ model.read(places[W].value).T
-            self._give(X, Adjoint(at.V @ places[W].value.T, at.F @ Wt, at.E @ Wt + r, at.q @ Wt + r))
+            self._give(X, Adjoint(at.V @ places[W].value.T, at.F @ Wt, at.E @ Wt + r, at.q @ Wt + r, at.Z @ Wt))
         addends = [i for i in place.inputs[2 * place.products :] if not places[i].constant]
         for i in place.inputs[2 * place.products :]:
             if places[i].constant:
@@ -333,4 +369,4 @@ class _Backward:
             full[..., start:stop] = part
             return full
 
-        self._give(source, Adjoint(wide(at.V), wide(at.F), wide(at.E), wide(at.q)))
+        self._give(source, Adjoint(wide(at.V), wide(at.F), wide(at.E), wide(at.q), wide(at.Z)))

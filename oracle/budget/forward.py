@@ -21,6 +21,7 @@ begins, so that sup |phi''| is taken over the tube and no fixed point is needed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,11 +37,24 @@ SUP2 = {"tanh": 0.7698003589195011, "sigmoid": 0.09622504486493765}
 
 @dataclass
 class ForwardErrors:
-    """Bounds in units of u: nodes[k] (T,B,n) for every place, states (T+1,B,S) for the whole state."""
+    """Bounds in units of u: nodes[k] (T,B,n) for every place, states (T+1,B,S) for the whole state.
+
+    probes: for each probe L, (T,B,n), a bound of |e_t L|.
+    """
 
     nodes: dict[int, Floats]
     states: Floats
+    probes: dict[str, Floats]
     kinks: int
+
+
+@dataclass
+class Probe:
+    """A linear map L (T,B,S,n) of the new state, sums of absolute values of its paths, and their roundings in 2^-53."""
+
+    signed: Floats
+    absolute: Floats
+    roundings: float = 0.0
 
 
 def accumulate(graph: Graph, k: int) -> Floats:
@@ -57,7 +71,7 @@ def accumulate(graph: Graph, k: int) -> Floats:
     return count
 
 
-def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
+def forward_errors(graph: Graph, model: Model, probes: Mapping[str, Probe] | None = None) -> ForwardErrors:
     """The tube: bounds on the error of every node and state of an admissible forward pass."""
     T, B = graph.active.shape
     S = graph.S
@@ -68,6 +82,8 @@ def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
     transport = Transport(T, B, S)
     sources = np.zeros((B, T + 1, 1, S))
     states = np.zeros((T + 1, B, S))
+    probes = probes or {}
+    probed = {name: np.zeros((T, B, probe.signed.shape[-1])) for name, probe in probes.items()}
     lanes = [k for k in tangents if graph.places[k].op == "linear"]  # the nodes whose images are formed: (5)
     nodes = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
     if model.flush:
@@ -97,7 +113,13 @@ def forward_errors(graph: Graph, model: Model) -> ForwardErrors:
             end = offset + nodes[k].shape[-1]
             nodes[k][t] = np.minimum(nodes[k][t], states[t + 1][:, offset:end])
             offset = end
-    return ForwardErrors(nodes, states, pass_.kinks)
+        for name, probe in probes.items():
+            into = probed[name]
+            largest = 1 + S * probe.absolute[t].max(axis=(1, 2), initial=0.0)[:, None]
+            into[t] = transport.arrive(sources[:, : t + 2], probe.signed[t])[:, 0] + tiny * arrived[:, None] * largest
+            slack = (kappa + probe.roundings) * ROUND
+            into[t] += slack * np.einsum("bi,bij->bj", states[t + 1], probe.absolute[t])
+    return ForwardErrors(nodes, states, probed, pass_.kinks)
 
 
 def conversion(graph: Graph) -> float:

@@ -1,0 +1,36 @@
+"""The truth: what is conclusive, and that no ball without bounds passes for one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bptt.problem import Loss, Problem
+from oracle.budget import Model
+from oracle.truth import find_truth
+from tests.deep.tightness import network
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_gradient_that_a_softmax_cancels_is_measured_by_the_products_before(dtype: str) -> None:
+    """Two classes with the same readout: p - y sums to zero, and so does all that goes back, in exact arithmetic."""
+    base = network("lstm", dtype, 0.9, (6, 1, 4, 3), 0)
+    column = np.array([[0.5], [1.5], [-1.0]], dtype)
+    readout = {"W_hy": np.concatenate([column, column], axis=1), "b_y": np.array([0.25, -1.0], dtype)}
+    loss = Loss("cross_entropy", target=np.zeros((6, 1), np.int64))
+    problem = Problem(
+        "lstm", {**base.params, **readout}, base.x, loss, h0=base.h0, c0=base.c0, readout="linear", dtype=dtype
+    )
+    truth = find_truth(problem, Model(dtype))
+    for key, bound in truth.budget.arrays.items():
+        assert truth.conclusive(key), key
+        assert (bound > 0).any(), key
+    assert np.abs(truth.solution.near("dW_h")[0]).max() < 2.0**-70
+    assert truth.zero_scale("dW_h") > 0.01
+
+
+def test_precision_grows_until_every_ball_is_finite() -> None:
+    """At 128 bits the balls of this network outgrow all bounds; its budget is as finite as that of any other."""
+    truth = find_truth(network("gru_reset_before", "float64", 2.0, (100, 2, 3, 8), 1), Model("float64"))
+    assert truth.solution.N.prec > 128
+    assert all(truth.conclusive(key) for key in truth.budget.arrays if key.startswith("d"))
