@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,18 @@ def scope(N: Numbers) -> AbstractContextManager[Any]:
     return N.scope() if isinstance(N, BallNumbers) else nullcontext()
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No pass of the garbage collector within: it would walk lists of millions of numbers, in which nothing is free."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _split(N: Numbers, value: Scalar) -> tuple[float, float, float]:
     if isinstance(N, BallNumbers):
         middle = value.mid()
@@ -112,7 +125,7 @@ def solve(problem: Problem, N: Numbers, road: str = "reverse") -> Solution:
     >>> solve(p, RationalNumbers(), road="double-sum").values["h"]  # 1 + 1, and 1 + 3 * 2 + 1
     [Fraction(2, 1), Fraction(8, 1)]
     """
-    with scope(N):
+    with scope(N), _no_collection():
         unrolled = unroll(problem, N)
         gradients = ROADS[road](unrolled)
         values: dict[str, list[Scalar]] = {"loss": [unrolled.loss]}
