@@ -155,17 +155,22 @@ def survey(cell: str, dtype: str, examples: int, seed: int) -> tuple[Counter[flo
 def shares(cells: Sequence[str], examples: int, seed: int) -> Iterator[tuple[str, float]]:
     """(a table's line or a remark below it, the share of the first bucket as far as it is known)."""
     yield "| conclusive of drawn, by norm | up to 1 | to 2 | to 3 | beyond |\n|---|---:|---:|---:|---:|", 1.0
-    every: tuple[Counter[float], Counter[float]] = (Counter(), Counter())
+    every: dict[str, tuple[Counter[float], Counter[float]]] = {
+        what: (Counter(), Counter()) for what in (*DTYPES, "all")
+    }
     remarks: list[str] = []
     for cell in cells:
         for dtype in DTYPES:
             *counts, lines = survey(cell, dtype, examples, seed)
             remarks += lines
-            for total, count in zip(every, counts, strict=True):
-                total.update(count)
+            for what in (dtype, "all"):
+                for total, count in zip(every[what], counts, strict=True):
+                    total.update(count)
             yield f"| `{cell}` {dtype} | " + " | ".join(ratio(*counts, bucket) for bucket in BUCKETS) + " |", 1.0
-    first = every[1][BUCKETS[0]] / max(1, every[0][BUCKETS[0]])
-    yield "| all | " + " | ".join(ratio(*every, bucket) for bucket in BUCKETS) + " |\n", first
+    first = every["all"][1][BUCKETS[0]] / max(1, every["all"][0][BUCKETS[0]])
+    for what, counts_of in every.items():
+        yield f"| {what} | " + " | ".join(ratio(*counts_of, bucket) for bucket in BUCKETS) + " |", first
+    yield "", first
     for line in remarks:
         yield f"inconclusive: {line}", first
 
@@ -198,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write("")
         for line in table(dtype, cells, given.seeds):
             write(line)
-    write("")
+    write("")  # the goal is for both dtypes together
     for line, share in shares(cells, given.examples, given.seed):
         write(line)
         failed |= not share >= LEAST_SHARE
