@@ -8,7 +8,7 @@ from typing import Any
 
 from bptt.cells import CELLS
 from bptt.errors import ProblemError
-from bptt.problem import DTYPES, LOSSES, READOUTS, REDUCTIONS
+from bptt.problem import DTYPES, LOSSES, READOUTS, REDUCTIONS, Problem
 from bptt.truncation import KINDS
 
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity")
@@ -57,6 +57,31 @@ class Support:
     accumulate: str | None = None
     elementary_ulp: float = 4.0
     subnormals: str = "keep"
+
+    def serves(self, problem: Problem) -> bool:
+        """Whether a problem lies within what is offered, so that it must be answered.
+
+        >>> import numpy as np
+        >>> one = np.ones((1, 1))
+        >>> p = Problem("elman", {"W_xh": one, "W_hh": one, "b_h": one[0]}, np.ones((3, 1, 1)),
+        ...             Loss("cotangent", g=np.ones((3, 1, 1))), h0=one, activation="tanh")
+        >>> Support().serves(p), Support(max_size={"T": 2}).serves(p), Support(losses=("squared_error",)).serves(p)
+        (True, False, False)
+        """
+        loss = problem.loss
+        return (
+            problem.cell in self.cells
+            and (problem.activation is None or problem.activation in self.activations)
+            and problem.readout in self.readouts
+            and loss.kind in self.losses
+            and (loss.kind == "cotangent" or {loss.time_reduction, loss.batch_reduction} <= set(self.reductions))
+            and problem.truncation.kind in self.truncations
+            and problem.dtype in self.dtypes
+            and (self.lengths or problem.lengths is None)
+            and (self.h0_none or problem.h0 is not None)
+            and (self.final_cotangents or (loss.g_h_final is None and loss.g_c_final is None))
+            and all(getattr(problem, name) <= limit for name, limit in self.max_size.items())
+        )
 
 
 def read_support(declared: object) -> Support:

@@ -48,6 +48,7 @@ class Plan:
     report_dir: Path
     command: tuple[str, ...]
     jobs: int = 1
+    cases: Path | None = None
 
 
 def select(ids: str | None) -> tuple[Property, ...]:
@@ -112,7 +113,7 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
     """All findings of all targets, by name, and what each target is certified to do."""
     names = tuple(target.name for target in targets)
     items = [
-        Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir)
+        Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases)
         for cell in CELLS
         for dtype in DTYPES
         for prop in plan.properties

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import hypothesis
@@ -18,7 +20,8 @@ from hypothesis.strategies import SearchStrategy
 
 from bptt.problem import Problem
 from conformance.bench import TargetBench, digest
-from conformance.errors import ContractBroken, Declined, TargetCrash, describe
+from conformance.cases import Saved
+from conformance.errors import ContractBroken, Declined, TargetCrash, UsageError, describe
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
 from properties.recipe import no_constants
@@ -123,12 +126,29 @@ def judge(prop: Property, case: Case, bench: TargetBench) -> Outcome:
 
 
 class Search:
-    """The cases of one finding, judged one by one; `run` is all there is to call."""
+    """The cases of one finding, judged one by one; `run` is all there is to call.
 
-    def __init__(self, prop: Property, bench: TargetBench, cell: str, dtype: str, profile: Profile, seed: int) -> None:
+    saved   cases of files: those for this property, cell and dtype that the target serves come first
+    until   explore: draw towards a large error / budget, until time.monotonic() is there
+    """
+
+    def __init__(
+        self,
+        prop: Property,
+        bench: TargetBench,
+        cell: str,
+        dtype: str,
+        profile: Profile,
+        seed: int,
+        saved: Sequence[Saved] = (),
+        until: float | None = None,
+    ) -> None:
         self.prop, self.bench, self.profile = prop, bench, profile
         self.finding = Finding(prop, cell, dtype, bench=bench)
         self.seed = derive_seed(seed, prop.id, cell, dtype)
+        mine = (s for s in saved if s.property == prop.id and bench.support.serves(s.case.problem))
+        self.saved = [s for s in mine if (s.case.problem.cell, s.case.problem.dtype) == (cell, dtype)]
+        self.until = until
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = 0
 
@@ -143,6 +163,8 @@ class Search:
             return finding
         try:
             self._judge_all()
+        except UsageError:
+            raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the run, nor pass for a verdict
             finding.verdict, finding.message = "error", f"the suite itself failed: {describe(error)}"
         finding.seconds = time.perf_counter() - start
@@ -150,7 +172,9 @@ class Search:
 
     def _judge_all(self) -> None:
         finding = self.finding
-        for case in self.prop.fixed(self.bench.support, finding.cell, finding.dtype):
+        for saved in self.saved:
+            self._count(self._saved(saved))
+        for case in () if finding.smallest else self.prop.fixed(self.bench.support, finding.cell, finding.dtype):
             outcome = self._outcome(case)
             self._count(outcome)
             if outcome.failed:
@@ -168,6 +192,17 @@ class Search:
             if finding.verdict != "inconclusive" or hopeless:
                 return
 
+    def _saved(self, saved: Saved) -> Outcome:
+        """Judge a case of a file. Raises: UsageError where the file's parameters mean nothing to the property."""
+        if saved.companion is not None:
+            with contextlib.suppress(Declined, ContractBroken, TargetCrash):
+                self.bench.run(saved.companion)
+        try:
+            return self._outcome(saved.case)
+        except (KeyError, IndexError, TypeError, ValueError, AssertionError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise UsageError(f"{saved.path}: the case does not fit the property {saved.property} ({why})") from error
+
     def _shrink_fixed(self, fixed: Outcome) -> None:
         """No drawn case fails, but this fixed one does: look for the smallest of its reductions that does."""
         self.finding.smallest = None
@@ -184,7 +219,7 @@ class Search:
             max_examples=self.profile.examples,
             database=None,
             deadline=None,
-            phases=[Phase.generate, Phase.shrink],
+            phases=[Phase.generate, *([] if self.until is None else [Phase.target]), Phase.shrink],
             suppress_health_check=list(HealthCheck),
             report_multiple_bugs=False,
             print_blob=False,
@@ -192,6 +227,8 @@ class Search:
         @hypothesis.given(drawn)
         def search(case: Case) -> None:
             known = self._name(case) in self.outcomes
+            if self.until is not None and finding.smallest is None and time.monotonic() >= self.until:
+                return  # exploring ends by the clock
             if finding.smallest is not None and not known:
                 if self.shrinks >= self.profile.shrinks:
                     return
@@ -206,6 +243,8 @@ class Search:
                 raise Counterexample
             if outcome.verdict in ("declined", "inconclusive"):
                 hypothesis.reject()
+            if self.until is not None and outcome.worst is not None and outcome.worst.ratio > 0:
+                hypothesis.target(math.log10(outcome.worst.ratio), label="error / budget")
 
         with no_constants(), contextlib.suppress(Counterexample, Flaky, Unsatisfiable):
             search()

@@ -16,6 +16,7 @@ from typing import Any
 
 from conformance.again import reproducible
 from conformance.bench import Executed, TargetBench, Truths
+from conformance.cases import read_folder
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
 from conformance.results import finding_json
@@ -37,6 +38,7 @@ class Item:
     profile: Profile
     seed: int
     report_dir: Path
+    cases: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,14 @@ def judge_item(item: Item) -> list[Judged]:
         if not offers(target, item.cell, item.dtype):
             continue
         bench = TargetBench(afresh(target), item.dtype, truths)
-        finding = _search(Search(prop, bench, item.cell, item.dtype, item.profile, item.seed), target, truths)
+        saved = () if item.cases is None else read_folder(item.cases)
+        search = Search(prop, bench, item.cell, item.dtype, item.profile, item.seed, saved)
+        finding = run_search(search, target, truths)
         found.append(Judged(name, finding_json(finding, target, item.report_dir), bench.executed))
     return found
 
 
-def _search(search: Search, target: Target, truths: Truths) -> Finding:
+def run_search(search: Search, target: Target, truths: Truths) -> Finding:
     """Run a search, and see whether the failure that it found shows again."""
     finding = search.run()
     if finding.smallest is not None and finding.smallest.failed:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from conformance.cases import read_folder
 from conformance.certify import Plan, exit_status, run, select
 from conformance.engine import PROFILES
 from conformance.progress import progress_for
@@ -37,6 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--select", metavar="ID,...", help="only these properties")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other problems (default: 0)")
     parser.add_argument("--jobs", type=jobs, metavar="N", help="processes that share the work (default: one a core)")
+    parser.add_argument(
+        "--cases", type=Path, metavar="DIR", help="judge the case files in this folder too, before anything is drawn"
+    )
     parser.add_argument("--report-dir", type=Path, default=Path("reports"), metavar="DIR", help="default: reports")
 
 
@@ -66,6 +70,8 @@ def cores() -> int:
 def main(arguments: argparse.Namespace) -> int:
     """Run it; the exit status is 0 certified, 1 not conformant, 3 no verdict."""
     properties = select(arguments.select)
+    if arguments.cases is not None:
+        read_folder(arguments.cases)
     prepare_directory(arguments.report_dir)
     plan = Plan(
         targets=tuple(arguments.targets),
@@ -75,6 +81,7 @@ def main(arguments: argparse.Namespace) -> int:
         report_dir=arguments.report_dir,
         command=("bpttcheck", *without_jobs(arguments.words)),
         jobs=arguments.jobs or cores(),
+        cases=arguments.cases,
     )
     results = run(plan, progress_for())
     written = render(arguments.report_dir)

@@ -25,7 +25,6 @@ import numpy as np
 
 from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
-from bptt.support import Support
 from bptt.truncation import Truncation
 from conformance.bench import TargetBench, Truths
 from conformance.targets import Target, resolve
@@ -123,23 +122,6 @@ def targets() -> list[Target]:
     return [resolve(name) for name in names]
 
 
-def serves(support: Support, problem: Problem) -> bool:
-    """Whether a problem lies within what a target declares."""
-    loss, sizes = problem.loss, {"T": problem.T, "B": problem.B, "D": problem.D, "H": problem.H, "K": problem.K}
-    return (
-        problem.cell in support.cells
-        and (problem.activation is None or problem.activation in support.activations)
-        and problem.readout in support.readouts
-        and loss.kind in support.losses
-        and {loss.time_reduction, loss.batch_reduction} <= set(support.reductions)
-        and problem.truncation.kind in support.truncations
-        and problem.dtype in support.dtypes
-        and (support.lengths or problem.lengths is None)
-        and (support.final_cotangents or (loss.g_h_final is None and loss.g_c_final is None))
-        and all(sizes[name] <= limit for name, limit in support.max_size.items())
-    )
-
-
 def study(work: tuple[Key, Sequence[int]]) -> tuple[Key, Tally]:
     """Judge every implementation on the problems of one place of the grid, a seed each."""
     key, seeds = work
@@ -148,7 +130,7 @@ def study(work: tuple[Key, Sequence[int]]) -> tuple[Key, Tally]:
         problem = problem_of(*key, seed)
         truths = Truths()
         for target in targets():
-            if not serves(target.support, problem):
+            if not target.support.serves(problem):
                 continue
             name = target.name.rpartition(":")[2]
             bench = TargetBench(target, problem.dtype, truths)
