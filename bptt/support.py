@@ -26,6 +26,17 @@ _DEFAULT_FLAGS = {"lengths": True, "h0_none": False, "final_cotangents": True, "
 SIZE_NAMES = ("T", "B", "D", "H", "K")
 
 
+def _keys() -> tuple[str, ...]:
+    """Every key that an answer of some cell may have."""
+    cells = CELLS.values()
+    states = dict.fromkeys(state for cell in cells for state in cell.states)
+    parameters = dict.fromkeys(name for cell in cells for name in (*cell.shapes(1, 1), "W_hy", "b_y"))
+    return ("loss", *states, "o", *(f"d{name}" for name in parameters), "dx", *(f"d{state}0" for state in states))
+
+
+KEYS = _keys()
+
+
 @dataclass(frozen=True)
 class Support:
     """The names, flags and sizes within which a target must answer. `outputs` are the keys it claims; None: all."""
@@ -77,9 +88,10 @@ def _value(key: str, value: Any) -> Any:
         listed = isinstance(value, Collection) and not isinstance(value, str | bytes)
         if not listed or not all(isinstance(name, str) for name in value):
             raise ProblemError(f"SUPPORTS[{key!r}]: got {value!r}, expected a list of names")
+        known = _NAMES.get(key, KEYS)
         for name in value:
-            if key in _NAMES and name not in _NAMES[key]:
-                raise ProblemError(f"SUPPORTS[{key!r}]: got {name!r}, expected some of {', '.join(_NAMES[key])}")
+            if name not in known:
+                raise ProblemError(f"SUPPORTS[{key!r}]: got {name!r}, expected some of {', '.join(known)}")
         return tuple(n for n in _NAMES[key] if n in value) if key in _NAMES else tuple(value)
     if key in _FLAGS:
         if not isinstance(value, bool):

@@ -69,7 +69,21 @@ def problem_line(target: str, problem: Problem, property_id: str) -> str:
 
 def replay_command(case_path: str, target: str) -> str:
     """The command that runs a case again, quoted for a shell."""
-    return f"bpttcheck replay {shlex.quote(case_path)} {shlex.quote(target)}"
+    return f"bpttcheck replay {quoted(case_path)} {quoted(target)}"
+
+
+def quoted(word: str) -> str:
+    r"""A word for a shell: in $'...' where it holds what does not print, behind ./ where it would look like an option.
+
+    >>> quoted("a b.py"), quoted("-x.py"), quoted("a\nb.py")
+    ("'a b.py'", './-x.py', "$'a\\U0000000ab.py'")
+    """
+    if word.startswith("-"):
+        word = f"./{word}"
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + "'"
 
 
 def failure_message(finding: Finding, outcome: Outcome, target: str, replay: str | None) -> str:

@@ -90,6 +90,7 @@ def test_support_is_a_copy() -> None:
             "SUPPORTS['activations']: got 'gelu', expected some of tanh, sigmoid, relu, identity",
         ),
         ({"reductions": ["max"]}, "SUPPORTS['reductions']: got 'max', expected some of sum, mean, tokens"),
+        ({"outputs": ["dW_hh", "dWhh"]}, "SUPPORTS['outputs']: got 'dWhh', expected some of loss, h, c, o, dW_xh,"),
         ({"outputs": "loss"}, "SUPPORTS['outputs']: got 'loss', expected a list of names"),
         ({"lengths": 1}, "SUPPORTS['lengths']: got 1, expected True or False"),
         ({"deterministic": "yes"}, "SUPPORTS['deterministic']: got 'yes', expected True or False"),
