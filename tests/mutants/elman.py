@@ -774,6 +774,93 @@ class small_carries_flushed(Elman):
         return np.where(np.abs(exact) < self.dtype.type(1e-4), self.dtype.type(0), exact)
 
 
+# Units, signs and sizes
+
+
+@planted(
+    "Hidden units are handled in pairs, and the odd one at the end gets no row of dW_hh.",
+    caught_by="unit-permutation",
+    needs="H >= 3, odd",
+)
+class odd_unit_lost(Elman):
+    def add_recurrent_weight(self, s: int, delta: Array) -> None:
+        even = self.H - self.H % 2 if self.H > 1 else 1
+        self.dW_hh[:even] += self.h[s - 1, :, :even].T @ delta
+
+
+@planted(
+    "The units of dh0 come out shifted by one, as if the buffer began a unit earlier.",
+    caught_by="unit-permutation",
+    needs="H >= 2",
+)
+class initial_state_gradient_units_shifted(Elman):
+    def result(self) -> dict[str, Any]:
+        return super().result() | {"dh0": np.roll(self.dh0, 1, axis=1)}
+
+
+@planted("tanh' is written 1 - h abs(h).", caught_by="sign-symmetry", needs="tanh, a negative argument")
+class tanh_derivative_by_absolute_value(Elman):
+    def dphi(self, a: Array, h: Array) -> Array:
+        return 1 - h * np.abs(h) if self.activation == "tanh" else super().dphi(a, h)
+
+
+@planted(
+    "The argument of tanh is clamped at 2 against overflow, and not at -2.",
+    caught_by="sign-symmetry",
+    needs="tanh, an argument above 2",
+)
+class tanh_argument_clamped_above(Elman):
+    def phi(self, a: Array) -> Array:
+        return super().phi(np.minimum(a, 2) if self.activation == "tanh" else a)
+
+
+# Pieces and initial states
+
+
+@planted(
+    "The forward pass starts from zeros, whatever the initial state is; the backward pass is right.",
+    caught_by="chunked-forward",
+    needs="h0 other than 0",
+)
+class initial_state_ignored(Elman):
+    def pre_activation(self, t: int) -> Array:
+        return np.asarray(self.x[0] @ self.W_xh + self.b_h) if t == 1 else super().pre_activation(t)
+
+
+@planted(
+    "The first step of a call leaves out the bias: it is added with the recurrent term of the later steps.",
+    caught_by="chunked-forward",
+    needs="b_h other than 0",
+)
+class bias_from_second_step_on(Elman):
+    def pre_activation(self, t: int) -> Array:
+        return super().pre_activation(t) - (self.b_h if t == 1 else self.dtype.type(0))
+
+    def add_bias(self, s: int, delta: Array) -> None:
+        if s > 1:
+            super().add_bias(s, delta)
+
+
+@planted(
+    "Without an initial state the first step is a case of its own, whose dx is never written.",
+    caught_by="zero-initial-state",
+    needs="h0 = None",
+)
+class missing_initial_state_loses_dx(Elman):
+    def add_input(self, s: int, delta: Array) -> None:
+        if s > 1 or self.problem.h0 is not None:
+            super().add_input(s, delta)
+
+
+# Losses that are not what is differentiated
+
+
+# Extremes
+
+
+# Memory
+
+
 # State that outlives the call
 
 
