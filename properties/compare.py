@@ -64,6 +64,7 @@ def _with_terms(c: Comparison, terms: tuple[Term, ...]) -> Comparison:
 class Part:
     """One run in a sum: its sign, and which entries of its arrays stand at which entries of the whole.
 
+    sign         1 or -1, or such a power of two: the run counts so often
     places[key]  at each entry of the whole, the flat index into this run's array; -1 where the run adds nothing
     signs[key]   1 or -1 at each entry of the whole
     A key without places has the whole's shape, each entry at its own place; one without signs is not flipped.
@@ -74,17 +75,17 @@ class Part:
     places: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     signs: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
-    def at(self, key: str, array: NDArray[np.floating]) -> NDArray[np.floating]:
+    def at(self, key: str, array: NDArray[Any]) -> NDArray[Any]:
         """The run's array as it stands in the whole, unsigned; 0 where the run adds nothing."""
         if key not in self.places:
             return array
         places = self.places[key]
         flat = np.asarray(array).reshape(-1)
-        out: NDArray[np.floating] = np.where(places >= 0, flat[np.maximum(places, 0)], flat.dtype.type(0))
+        out: NDArray[Any] = np.where(places >= 0, flat[np.maximum(places, 0)], flat.dtype.type(0))
         return out
 
     def weights(self, key: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """1, -1 or 0 at each entry of the whole."""
+        """How often the run counts at each entry of the whole: the sign, or 0."""
         everywhere = np.ones(shape, dtype=np.int64)
         there = self.places.get(key, everywhere) >= 0
         out: NDArray[np.int64] = self.sign * there * self.signs.get(key, everywhere)
@@ -99,7 +100,7 @@ class Part:
 
 
 def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgement:
-    """sum sign answer[key] = sum sign exact[key], within the sum of the budgets; the first part is the whole.
+    """sum sign answer[key] = sum sign exact[key], within the sum of the budgets; judged is what the first part has.
 
     The exact sum on the right is zero where the theorem holds of the very same numbers, and otherwise what rounding
     the inputs of the runs to the dtype has changed.
@@ -110,17 +111,17 @@ def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgeme
     for key in keys:
         if not all(key in answer for answer in answers):
             continue
-        shape = answers[0][key].shape
+        shape = parts[0].at(key, answers[0][key]).shape
         weights = [part.weights(key, shape) for part in parts]
         got = exact_sum([(w, part.at(key, a[key])) for w, part, a in zip(weights, parts, answers, strict=True)])
         want, radius = exact_combination(list(zip(weights, parts, truths, strict=True)), key)
         allowed = radius.copy()
-        for part, truth in zip(parts, truths, strict=True):
-            allowed += part.at(key, truth.allowed(key))
+        for part, w, truth in zip(parts, weights, truths, strict=True):
+            allowed += np.abs(w) * part.at(key, truth.allowed(key))
         with np.errstate(all="ignore"):
             error = np.abs(got - want)
-        judged = active_mask(parts[0].problem, key, shape)
-        size = norm(truths[0].solution.near(key)[0])
+        judged = parts[0].at(key, active_mask(parts[0].problem, key, answers[0][key].shape))
+        size = norm(parts[0].at(key, truths[0].solution.near(key)[0]))
         small = norm(allowed) <= CONCLUSIVE[parts[0].problem.dtype] * size < np.inf or all(
             truth.conclusive(key) for truth in truths
         )
@@ -133,7 +134,7 @@ def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgeme
 def exact_sum(weighted: Sequence[tuple[NDArray[np.int64], NDArray[np.floating]]]) -> Floats:
     """The entrywise sum of weight times array, correctly rounded (math.fsum); NaN and infinities come out as NaN.
 
-    Exact where the weights are 1, -1 and 0; an entry of weight 0 counts as 0, whatever it holds.
+    Exact where the weights are 0, 1, -1 and powers of two; an entry of weight 0 counts as 0, whatever it holds.
     """
     shape = weighted[0][1].shape
     columns = []
@@ -164,10 +165,34 @@ def exact_combination(weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]],
 
 
 def _signed(N: Numbers, weights: NDArray[np.int64], part: Part, truth: Truth, key: str) -> list[Any]:
-    """The exact entries of a run, signed, in the order of the whole's, as numbers of N."""
+    """The exact entries of a run, weighted, in the order of the whole's, as numbers of N."""
     exact = truth.solution.values[key]
     if N.name != truth.solution.N.name:  # rationals beside balls
         exact = [N.ratio(value) for value in exact]
     places = part.places[key].reshape(-1).tolist() if key in part.places else range(len(exact))
     flat = weights.reshape(-1).tolist()
-    return [exact[i] if w > 0 else -exact[i] if w < 0 else 0 for i, w in zip(places, flat, strict=True)]
+    return [w * exact[i] if w else 0 for i, w in zip(places, flat, strict=True)]
+
+
+def exactly(problem: Problem, key: str, got: NDArray[Any], want: NDArray[Any], judged: Any = True) -> Comparison:
+    """An array whose judged entries are right to the last bit in any admissible implementation; -0 equals 0."""
+    with np.errstate(all="ignore"):
+        error = np.abs(got - want).astype(np.float64)
+    worst, where = worst_entry(key, got, want, error, np.zeros(got.shape), True, np.broadcast_to(judged, got.shape))
+    return _with_terms(worst, (Term(1.0, problem, key, where),))
+
+
+class Once:
+    """A bench that asks the target about each problem once: for a check that looks at a run from several sides."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.support = bench.support
+        self.truth = bench.truth
+        self._bench = bench
+        self._runs: dict[int, tuple[Problem, Answer]] = {}
+
+    def run(self, problem: Problem) -> Answer:
+        """The target's answer, of this very problem object."""
+        if id(problem) not in self._runs:
+            self._runs[id(problem)] = problem, self._bench.run(problem)
+        return self._runs[id(problem)][1]
