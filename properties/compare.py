@@ -7,13 +7,15 @@ exact difference between the oracle's solutions of the problems involved.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bptt.problem import Problem
+from bptt.problem import Problem, gradient_shapes
+from oracle.numbers import Numbers
 from oracle.solution import scope
 from oracle.truth import CONCLUSIVE, Truth, norm
 from properties.base import Answer, Bench, Comparison, Judgement, Term, active_mask
@@ -60,14 +62,45 @@ def _with_terms(c: Comparison, terms: tuple[Term, ...]) -> Comparison:
 
 @dataclass(frozen=True)
 class Part:
-    """One run in a sum: its sign, and which entries of its arrays stand at which entries of the whole."""
+    """One run in a sum: its sign, and which entries of its arrays stand at which entries of the whole.
+
+    sign         1 or -1, or such a power of two: the run counts so often
+    places[key]  at each entry of the whole, the flat index into this run's array; -1 where the run adds nothing
+    signs[key]   1 or -1 at each entry of the whole
+    A key without places has the whole's shape, each entry at its own place; one without signs is not flipped.
+    """
 
     sign: int
     problem: Problem
+    places: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    signs: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def at(self, key: str, array: NDArray[Any]) -> NDArray[Any]:
+        """The run's array as it stands in the whole, unsigned; 0 where the run adds nothing."""
+        if key not in self.places:
+            return array
+        places = self.places[key]
+        flat = np.asarray(array).reshape(-1)
+        out: NDArray[Any] = np.where(places >= 0, flat[np.maximum(places, 0)], flat.dtype.type(0))
+        return out
+
+    def weights(self, key: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """How often the run counts at each entry of the whole: the sign, or 0."""
+        everywhere = np.ones(shape, dtype=np.int64)
+        there = self.places.get(key, everywhere) >= 0
+        out: NDArray[np.int64] = self.sign * there * self.signs.get(key, everywhere)
+        return out
+
+    def term(self, key: str, where: tuple[int, ...], weight: int) -> Term:
+        """The entry of the run's own array that stands at an entry of the whole."""
+        if key in self.places:
+            own = gradient_shapes(self.problem)[key]
+            where = tuple(int(i) for i in np.unravel_index(int(self.places[key][where]), own))
+        return Term(float(weight), self.problem, key, where)
 
 
 def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgement:
-    """sum sign answer[key] = sum sign exact[key], within the sum of the budgets, for arrays of one shape.
+    """sum sign answer[key] = sum sign exact[key], within the sum of the budgets; judged is what the first part has.
 
     The exact sum on the right is zero where the theorem holds of the very same numbers, and otherwise what rounding
     the inputs of the runs to the dtype has changed.
@@ -78,26 +111,36 @@ def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgeme
     for key in keys:
         if not all(key in answer for answer in answers):
             continue
-        signed = [(part.sign, answer[key]) for part, answer in zip(parts, answers, strict=True)]
-        got = exact_sum(signed)
-        want, radius = exact_combination([(p.sign, t) for p, t in zip(parts, truths, strict=True)], key)
-        allowed = sum((truth.allowed(key) for truth in truths), radius)
+        shape = parts[0].at(key, answers[0][key]).shape
+        weights = [part.weights(key, shape) for part in parts]
+        got = exact_sum([(w, part.at(key, a[key])) for w, part, a in zip(weights, parts, answers, strict=True)])
+        want, radius = exact_combination(list(zip(weights, parts, truths, strict=True)), key)
+        allowed = radius.copy()
+        for part, w, truth in zip(parts, weights, truths, strict=True):
+            allowed += np.abs(w) * part.at(key, truth.allowed(key))
         with np.errstate(all="ignore"):
             error = np.abs(got - want)
-        judged = active_mask(parts[0].problem, key, got.shape)
-        size = norm(truths[0].solution.near(key)[0])
+        judged = parts[0].at(key, active_mask(parts[0].problem, key, answers[0][key].shape))
+        size = norm(parts[0].at(key, truths[0].solution.near(key)[0]))
         small = norm(allowed) <= CONCLUSIVE[parts[0].problem.dtype] * size < np.inf or all(
             truth.conclusive(key) for truth in truths
         )
         comparison, where = worst_entry(key, got, want, error, allowed, small, judged)
-        out.append(_with_terms(comparison, tuple(Term(float(p.sign), p.problem, key, where) for p in parts)))
+        present = [(part, int(w[where])) for part, w in zip(parts, weights, strict=True) if w[where]]
+        out.append(_with_terms(comparison, tuple(part.term(key, where, w) for part, w in present)))
     return Judgement(tuple(out))
 
 
-def exact_sum(signed: Sequence[tuple[int, NDArray[np.floating]]]) -> Floats:
-    """The entrywise sum of sign times array, correctly rounded (math.fsum); NaN and infinities go through."""
-    shape = signed[0][1].shape
-    columns = [(sign * np.asarray(array, dtype=np.float64)).reshape(-1).tolist() for sign, array in signed]
+def exact_sum(weighted: Sequence[tuple[NDArray[np.int64], NDArray[np.floating]]]) -> Floats:
+    """The entrywise sum of weight times array, correctly rounded (math.fsum); NaN and infinities come out as NaN.
+
+    Exact where the weights are 0, 1, -1 and powers of two; an entry of weight 0 counts as 0, whatever it holds.
+    """
+    shape = weighted[0][1].shape
+    columns = []
+    for weights, array in weighted:
+        present = np.where(weights == 0, 0.0, np.asarray(array, dtype=np.float64))
+        columns.append((weights * present).reshape(-1).tolist())
     values = []
     for entries in zip(*columns, strict=True):
         finite = all(math.isfinite(value) for value in entries)
@@ -105,14 +148,13 @@ def exact_sum(signed: Sequence[tuple[int, NDArray[np.floating]]]) -> Floats:
     return np.array(values, dtype=np.float64).reshape(shape)
 
 
-def exact_combination(signed: Sequence[tuple[int, Truth]], key: str) -> tuple[Floats, Floats]:
-    """(value, radius) of the sum of sign times the exact arrays, in the solutions' own arithmetic."""
-    first = signed[0][1]
-    shape = first.solution.near(key)[0].shape
-    N = max((truth.solution.N for _, truth in signed), key=lambda numbers: numbers.prec)
+def exact_combination(weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]], key: str) -> tuple[Floats, Floats]:
+    """(value, radius) of the sum of weight times the exact arrays, in the solutions' own arithmetic."""
+    shape = weighted[0][0].shape
+    N = max((truth.solution.N for _, _, truth in weighted), key=lambda numbers: numbers.prec)
     values, radii = [], []
     with scope(N):
-        columns = [[v if sign > 0 else -v for v in truth.solution.values[key]] for sign, truth in signed]
+        columns = [_signed(N, weights, part, truth, key) for weights, part, truth in weighted]
         for entries in zip(*columns, strict=True):
             total = sum(entries[1:], entries[0])
             values.append(float(total.mid()) if hasattr(total, "mid") else float(total))
@@ -120,3 +162,37 @@ def exact_combination(signed: Sequence[tuple[int, Truth]], key: str) -> tuple[Fl
     value = np.array(values, dtype=np.float64).reshape(shape)
     radius = np.array(radii, dtype=np.float64).reshape(shape) * (1 + 2.0**-40) + np.abs(value) * 2.0**-52
     return value, radius
+
+
+def _signed(N: Numbers, weights: NDArray[np.int64], part: Part, truth: Truth, key: str) -> list[Any]:
+    """The exact entries of a run, weighted, in the order of the whole's, as numbers of N."""
+    exact = truth.solution.values[key]
+    if N.name != truth.solution.N.name:  # rationals beside balls
+        exact = [N.ratio(value) for value in exact]
+    places = part.places[key].reshape(-1).tolist() if key in part.places else range(len(exact))
+    flat = weights.reshape(-1).tolist()
+    return [w * exact[i] if w else 0 for i, w in zip(places, flat, strict=True)]
+
+
+def exactly(problem: Problem, key: str, got: NDArray[Any], want: NDArray[Any], judged: Any = True) -> Comparison:
+    """An array whose judged entries are right to the last bit in any admissible implementation; -0 equals 0."""
+    with np.errstate(all="ignore"):
+        error = np.abs(got - want).astype(np.float64)
+    worst, where = worst_entry(key, got, want, error, np.zeros(got.shape), True, np.broadcast_to(judged, got.shape))
+    return _with_terms(worst, (Term(1.0, problem, key, where),))
+
+
+class Once:
+    """A bench that asks the target about each problem once: for a check that looks at a run from several sides."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.support = bench.support
+        self.truth = bench.truth
+        self._bench = bench
+        self._runs: dict[int, tuple[Problem, Answer]] = {}
+
+    def run(self, problem: Problem) -> Answer:
+        """The target's answer, of this very problem object."""
+        if id(problem) not in self._runs:
+            self._runs[id(problem)] = problem, self._bench.run(problem)
+        return self._runs[id(problem)][1]

@@ -39,7 +39,11 @@ WEIGHT_KINDS = (
     ("orthogonal", 8),
     ("non-normal", 10),
 )
+CALM_CLASS_KINDS = (("quarters", 8), ("normal", 92))
+CALM_WEIGHT_KINDS = (("ones", 1), ("quarters", 12), ("scaled", 70), ("orthogonal", 9), ("non-normal", 8))
 SPECTRAL_NORMS = (1.0, 0.9, 0.5, 0.7, 0.95, 0.1, 0.3, 1.1, 1.5, 2.0, 3.0)
+CALM_KINDS = (("ones", 2), ("bits", 3), ("quarters", 15), ("normal", 80))
+CALM_NORMS = (1.0, 0.9, 0.5, 0.7, 0.95, 0.3, 1.1)
 SHORT = 10
 """Steps up to which weights may expand (norms above 1.1): beyond, float32 often has no tube."""
 EDGES = (16, 17, 32, 33, 64, 65)
@@ -62,6 +66,7 @@ class Shape:
     largest: tuple[int, int, int, int, int] = (24, 4, 5, 6, 5)  # T, B, D, H, K where no edge is drawn
     edges: bool = True
     work: int = MAX_WORK
+    calm: bool = False  # no zeros, extremes or expanding weights: where a budget is small beside its array
 
 
 def offered(support: Support, cell: str) -> Shape:
@@ -172,16 +177,18 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
         H = K = limit["K"]
 
     def array(*dimensions: int, scale: float = 1.0, kinds: tuple[tuple[str, int], ...] = KINDS) -> Array:
+        if shape.calm:
+            kinds = CALM_CLASS_KINDS if kinds is CLASS_KINDS else CALM_KINDS
         kind, seed = draw.named(kinds), draw.seed()
         values = entries(kind, seed, dimensions, dtype)
         return to_dtype(values * DTYPES[dtype].type(scale), dtype) if scale != 1.0 and kind == "normal" else values
 
-    norm = draw.of(SPECTRAL_NORMS)
+    norm = draw.of(CALM_NORMS if shape.calm else SPECTRAL_NORMS)
     norm = norm if T <= SHORT else min(norm, 1.1)
     params = {}
     for name, dimensions in CELLS[cell].shapes(D, H).items():
         if name in ("W_hh", "W_h"):
-            kind, seed = draw.named(WEIGHT_KINDS), draw.seed()
+            kind, seed = draw.named(CALM_WEIGHT_KINDS if shape.calm else WEIGHT_KINDS), draw.seed()
             params[name] = recurrent(kind, seed, H, dimensions[1], norm, dtype)
         else:
             params[name] = array(*dimensions, scale=D**-0.5 if len(dimensions) == 2 else 0.5)

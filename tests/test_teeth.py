@@ -38,17 +38,20 @@ def load(folder: str, name: str) -> ModuleType:
     return module
 
 
-PLANTED = load("mutants", "elman").PLANTED
+PLANTED = {
+    (table, name): planted for table in ("elman", "lstm") for name, planted in load("mutants", table).PLANTED.items()
+}
 VARIANTS = load("variants", "elman").VARIANTS
 
 
-@pytest.mark.parametrize("name", sorted(PLANTED))
-def test_planted_bug_is_caught_by_the_property_that_it_names(name):
-    target = resolve(f"{HERE / 'mutants' / 'elman.py'}:{name}")
-    prop = PROPERTIES[PLANTED[name].caught_by]
+@pytest.mark.parametrize(("table", "name"), sorted(PLANTED))
+def test_planted_bug_is_caught_by_the_property_that_it_names(table, name):
+    target = resolve(f"{HERE / 'mutants' / table}.py:{name}")
+    prop = PROPERTIES[PLANTED[table, name].caught_by]
+    (cell,) = target.support.cells
     verdicts = {}
     for dtype in target.support.dtypes:
-        finding = Search(prop, TargetBench(target, dtype), "elman", dtype, FIRST_FAILURE, 0).run()
+        finding = Search(prop, TargetBench(target, dtype), cell, dtype, FIRST_FAILURE, 0).run()
         verdicts[dtype] = finding.verdict
         if finding.verdict in ("fail", "crash"):
             break

@@ -13,13 +13,13 @@ import pytest
 
 from conformance.cli import main
 
-MUTANTS = Path(__file__).parent.parent / "mutants" / "elman.py"
+MUTANTS = Path(__file__).parent.parent / "mutants"
 
 
-def planted() -> dict[str, object]:
-    """The table of planted bugs."""
-    sys.path.append(str(MUTANTS.parent))
-    spec = importlib.util.spec_from_file_location("planted_table", MUTANTS)
+def planted(table: str) -> dict[str, object]:
+    """A table of planted bugs."""
+    sys.path.append(str(MUTANTS))
+    spec = importlib.util.spec_from_file_location(f"planted_{table}", MUTANTS / f"{table}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -27,13 +27,13 @@ def planted() -> dict[str, object]:
     return dict(module.PLANTED)
 
 
-PLANTED = planted()
+PLANTED = {(table, name): bug for table in ("elman", "lstm") for name, bug in planted(table).items()}
 
 
-@pytest.mark.parametrize("name", sorted(PLANTED))
-def test_planted_bug_fails_certify_and_its_replay(name, tmp_path, capsys):
-    target = f"{MUTANTS}:{name}"
-    caught_by = PLANTED[name].caught_by
+@pytest.mark.parametrize(("table", "name"), sorted(PLANTED))
+def test_planted_bug_fails_certify_and_its_replay(table, name, tmp_path, capsys):
+    target = f"{MUTANTS / table}.py:{name}"
+    caught_by = PLANTED[table, name].caught_by
     status = main(["certify", target, "--profile", "standard", "--select", caught_by, "--report-dir", str(tmp_path)])
     assert status == 1
     results = json.loads((tmp_path / "results.json").read_text())

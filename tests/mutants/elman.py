@@ -167,6 +167,26 @@ class zero_weights_get_no_gradient(Elman):
         return super().result()
 
 
+@planted(
+    "dh0 is summed over the rows, as if the initial state were one parameter that all of them share.",
+    caught_by="batch-consistency",
+    needs="B >= 2",
+)
+class initial_state_gradient_shared_by_rows(Elman):
+    def result(self) -> dict[str, Any]:
+        return super().result() | {"dh0": np.repeat(self.dh0.sum(axis=0, keepdims=True), self.B, axis=0)}
+
+
+@planted(
+    "The derivative of the first row is used for every row: its stride over the batch is 0.",
+    caught_by="batch-consistency",
+    needs="B >= 2, an activation other than the identity",
+)
+class slope_of_first_row_for_all(Elman):
+    def dphi(self, a: Array, h: Array) -> Array:
+        return np.broadcast_to(super().dphi(a, h)[:1], a.shape)
+
+
 # The recurrent path
 
 
@@ -285,6 +305,17 @@ class dx_overwrites_upstream(Elman):
 class dx_one_step_late(Elman):
     def add_input(self, s: int, delta: Array) -> None:
         self.dx[s % self.T] += delta @ self.W_xh.T
+
+
+@planted(
+    "The carry is scaled down to norm 1 where it is longer: a gradient clipping that was compiled in.",
+    caught_by="norm-preservation",
+    needs="an error signal beyond 1",
+)
+class carry_rescaled_to_unit_norm(Elman):
+    def carry(self, s: int, dh: Array, delta: Array) -> Array:
+        exact = super().carry(s, dh, delta)
+        return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), self.dtype.type(1))
 
 
 # Activations and their derivatives
@@ -427,6 +458,31 @@ class input_weight_read_in_other_layout(Elman):
         return super().result() | {"dW_xh": self.dW_xh.T.reshape(self.D, self.H)}
 
 
+@planted(
+    "The inputs are centred over the sequence first, so that a state knows of later inputs.",
+    caught_by="causality",
+    needs="T >= 2",
+)
+class inputs_centred_over_the_sequence(Elman):
+    def __init__(self, problem: Any) -> None:
+        super().__init__(problem)
+        self.x = self.x - self.x.mean(axis=0)
+
+    def result(self) -> dict[str, Any]:
+        return super().result() | {"dx": self.dx - self.dx.mean(axis=0)}
+
+
+@planted(
+    "The next step's input is prefetched into the slot of this one before it is read.",
+    caught_by="causality",
+    needs="T >= 2",
+)
+class next_input_prefetched_too_early(Elman):
+    def pre_activation(self, t: int) -> Array:
+        early = self.x[min(t, self.T - 1)] - self.x[t - 1]
+        return super().pre_activation(t) + early @ self.W_xh
+
+
 # States
 
 
@@ -515,6 +571,27 @@ class padding_counted_in_readout(Elman):
 
 
 @planted(
+    "The loss, but not its gradient, counts the steps of the padding.",
+    caught_by="padding-invariance",
+    needs="lengths below T",
+)
+class padding_counted_in_the_loss(Elman):
+    def loss(self) -> Any:
+        return super().loss() + (np.where(self.counted(), 0, self.weights().max() * self.step_losses())).sum()
+
+
+@planted(
+    "The dx of the padding is that of the row's last step, left over in the buffer.",
+    caught_by="padding-invariance",
+    needs="lengths below T",
+)
+class padding_holds_a_gradient(Elman):
+    def result(self) -> dict[str, Any]:
+        last = self.dx[np.maximum(1, self.lengths) - 1, np.arange(self.B)]
+        return super().result() | {"dx": np.where(self.counted()[:, :, None], self.dx, last)}
+
+
+@planted(
     "Going backwards, the steps are reversed and the mask is not.",
     seen="keras-team/keras PR 1934",
     needs="lengths below T",
@@ -544,6 +621,32 @@ class final_gradient_ignored(Elman):
         dh_loss = super().state_gradients()
         if (g := self.g_h_final()) is not None:
             dh_loss[self.final_slot(), np.arange(self.B)] -= g
+        return dh_loss
+
+
+@planted(
+    "The cotangent on the final state takes the place of the last step's, and is not added to it.",
+    caught_by="final-cotangent",
+    needs="a cotangent on the final state, and one on the last step",
+)
+class final_gradient_replaces_last_loss(Elman):
+    def state_gradients(self) -> Array:
+        dh_loss = super().state_gradients()
+        if (g := self.g_h_final()) is not None:
+            dh_loss[self.final_slot(), np.arange(self.B)] = g
+        return dh_loss
+
+
+@planted(
+    "The cotangent on the final state is broadcast to every step.",
+    caught_by="final-cotangent",
+    needs="a cotangent on the final state, T >= 2",
+)
+class final_gradient_at_every_step(Elman):
+    def state_gradients(self) -> Array:
+        dh_loss = super().state_gradients()
+        if (g := self.g_h_final()) is not None:
+            dh_loss[1:-1] += g
         return dh_loss
 
 
@@ -653,6 +756,48 @@ class error_signal_clipped(Elman):
         return np.clip(super().delta(s, dh, first), -1, 1)
 
 
+@planted(
+    "Cotangents beyond 1 are scaled down against overflow, and the bias gradient is not scaled back.",
+    caught_by="cotangent-linearity",
+    needs="a cotangent beyond 1",
+)
+class loss_scale_left_in_bias(Elman):
+    def result(self) -> dict[str, Any]:
+        return super().result() | {"db_h": self.db_h / np.maximum(np.abs(self.do).max(), self.dtype.type(1))}
+
+
+@planted(
+    "The penalty of a weight decay is in the gradient of W_hh.",
+    caught_by="cotangent-linearity",
+    needs="W_hh other than 0",
+)
+class weight_decay_in_the_gradient(Elman):
+    def result(self) -> dict[str, Any]:
+        return super().result() | {"dW_hh": self.dW_hh + self.dtype.type(1e-2) * self.W_hh}
+
+
+@planted(
+    "dW_hy is formed with h_{t-1}: the stored states begin with the initial one.",
+    caught_by="readout-locality",
+    needs="a linear readout",
+)
+class readout_weight_uses_state_before(Elman):
+    def dW_hy(self) -> Array:
+        return np.asarray(np.einsum("tbh,tbk->hk", self.h[:-1], self.do))
+
+
+@planted(
+    "The readout's bias gradient is truncated too: it takes the losses of the last block alone.",
+    caught_by="readout-locality",
+    needs="a linear readout, chunk(k), T > k",
+)
+class readout_truncated_with_the_cell(Elman):
+    def db_y(self) -> Array:
+        chunk = self.truncation.kind == "chunk"
+        start = (self.T - 1) // self.truncation.k * self.truncation.k if chunk else 0
+        return np.asarray(self.do[start:].sum(axis=(0, 1)))
+
+
 # Truncation
 
 
@@ -696,6 +841,28 @@ class gradients_zeroed_at_each_chunk(Elman):
 class window_one_step_too_long(Elman):
     def first(self, t: int) -> Array:
         return np.asarray(np.maximum(1, super().first(t) - (self.truncation.kind == "window")))
+
+
+@planted(
+    "The window is rounded up to pairs of steps: window(3) reaches as far back as window(4).",
+    caught_by="truncation-nesting",
+    needs="window(k), k odd, T > k",
+)
+class window_rounded_up_to_pairs(Elman):
+    def first(self, t: int) -> Array:
+        odd = self.truncation.kind == "window" and self.truncation.k % 2
+        return np.asarray(np.maximum(1, super().first(t) - odd))
+
+
+@planted(
+    "The ring buffer of a window has a slot too few where k is a power of two.",
+    caught_by="truncation-nesting",
+    needs="window(k), k = 2, 4, 8, ..., T >= k",
+)
+class window_ring_buffer_one_slot_short(Elman):
+    def first(self, t: int) -> Array:
+        k = self.truncation.k if self.truncation.kind == "window" else 1
+        return np.asarray(np.minimum(t, super().first(t) + (k > 1 and k & (k - 1) == 0 and t >= k)))
 
 
 @planted(
@@ -757,6 +924,16 @@ class recurrent_weight_summed_in_float32(Elman):
 
 
 @planted(
+    "In float64 the carry is kept in float32.",
+    caught_by="norm-preservation",
+    needs="float64; an error of some 1e-8",
+)
+class float64_carry_kept_in_single(Elman):
+    def carry(self, s: int, dh: Array, delta: Array) -> Array:
+        return super().carry(s, dh, delta).astype(np.float32).astype(self.dtype)
+
+
+@planted(
     "In float32 the carry is kept in float16.",
     seen="fla-org/flash-linear-attention PR 360",
     needs="float32; an error of some 1e-4",
@@ -772,6 +949,93 @@ class small_carries_flushed(Elman):
     def carry(self, s: int, dh: Array, delta: Array) -> Array:
         exact = super().carry(s, dh, delta)
         return np.where(np.abs(exact) < self.dtype.type(1e-4), self.dtype.type(0), exact)
+
+
+# Units, signs and sizes
+
+
+@planted(
+    "Hidden units are handled in pairs, and the odd one at the end gets no row of dW_hh.",
+    caught_by="unit-permutation",
+    needs="H >= 3, odd",
+)
+class odd_unit_lost(Elman):
+    def add_recurrent_weight(self, s: int, delta: Array) -> None:
+        even = self.H - self.H % 2 if self.H > 1 else 1
+        self.dW_hh[:even] += self.h[s - 1, :, :even].T @ delta
+
+
+@planted(
+    "The units of dh0 come out shifted by one, as if the buffer began a unit earlier.",
+    caught_by="unit-permutation",
+    needs="H >= 2",
+)
+class initial_state_gradient_units_shifted(Elman):
+    def result(self) -> dict[str, Any]:
+        return super().result() | {"dh0": np.roll(self.dh0, 1, axis=1)}
+
+
+@planted("tanh' is written 1 - h abs(h).", caught_by="sign-symmetry", needs="tanh, a negative argument")
+class tanh_derivative_by_absolute_value(Elman):
+    def dphi(self, a: Array, h: Array) -> Array:
+        return 1 - h * np.abs(h) if self.activation == "tanh" else super().dphi(a, h)
+
+
+@planted(
+    "The argument of tanh is clamped at 2 against overflow, and not at -2.",
+    caught_by="sign-symmetry",
+    needs="tanh, an argument above 2",
+)
+class tanh_argument_clamped_above(Elman):
+    def phi(self, a: Array) -> Array:
+        return super().phi(np.minimum(a, 2) if self.activation == "tanh" else a)
+
+
+# Pieces and initial states
+
+
+@planted(
+    "The forward pass starts from zeros, whatever the initial state is; the backward pass is right.",
+    caught_by="chunked-forward",
+    needs="h0 other than 0",
+)
+class initial_state_ignored(Elman):
+    def pre_activation(self, t: int) -> Array:
+        return np.asarray(self.x[0] @ self.W_xh + self.b_h) if t == 1 else super().pre_activation(t)
+
+
+@planted(
+    "The first step of a call leaves out the bias: it is added with the recurrent term of the later steps.",
+    caught_by="chunked-forward",
+    needs="b_h other than 0",
+)
+class bias_from_second_step_on(Elman):
+    def pre_activation(self, t: int) -> Array:
+        return super().pre_activation(t) - (self.b_h if t == 1 else self.dtype.type(0))
+
+    def add_bias(self, s: int, delta: Array) -> None:
+        if s > 1:
+            super().add_bias(s, delta)
+
+
+@planted(
+    "Without an initial state the first step is a case of its own, whose dx is never written.",
+    caught_by="zero-initial-state",
+    needs="h0 = None",
+)
+class missing_initial_state_loses_dx(Elman):
+    def add_input(self, s: int, delta: Array) -> None:
+        if s > 1 or self.problem.h0 is not None:
+            super().add_input(s, delta)
+
+
+# Losses that are not what is differentiated
+
+
+# Extremes
+
+
+# Memory
 
 
 # State that outlives the call
