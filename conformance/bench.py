@@ -6,17 +6,21 @@ a key, on some problems of a configuration that it otherwise serves has failed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from bptt.files import to_bytes
 from bptt.problem import Problem
-from conformance.contract import as_seen, check_untouched, read_answer
+from conformance.contract import as_seen, check_held, check_untouched, malformed, read_answer
 from conformance.errors import ContractBroken, Declined, TargetCrash, describe
 from conformance.targets import Target
 from oracle import canary
@@ -119,12 +123,43 @@ class TargetBench:
 
     def run(self, problem: Problem) -> Answer:
         """The target's answer, checked. Raises: Declined, ContractBroken, TargetCrash."""
-        where = configuration(problem)
-        seen = as_seen(problem)
+        return self._run(problem, "plain")[0]
+
+    def run_together(self, problems: Sequence[Problem], layout: str) -> list[Answer]:
+        """The answers to several problems, and a look at what was returned while all of it is held. Raises: as run."""
+        runs = [self._run(problem, layout) for problem in problems]
+        check_held(runs)
+        for problem, (_, seen, _) in zip(problems, runs, strict=True):
+            check_untouched(problem, seen)
+        return [answer for answer, _, _ in runs]
+
+    def provoke(self, problem: Problem, fault: str) -> None:
+        """Ask something malformed, and let come what may but a changed environment. Raises: ContractBroken."""
+        with contextlib.suppress(Exception, SystemExit):
+            self._call(malformed(problem, fault))
+        self._check_environment()
+
+    def _call(self, seen: SimpleNamespace) -> Any:
         folder = Path.cwd()
         try:
             with np.errstate(all="ignore"):
-                raw = self.target.call(seen)
+                return self.target.call(seen)
+        finally:
+            os.chdir(folder)  # a report belongs where the user is, wherever a target goes
+
+    @staticmethod
+    def _check_environment() -> None:
+        try:
+            canary.check("after the target's call")
+        except EnvironmentUnsound as error:
+            raise ContractBroken(f"environment: the target changed this process's floating point: {error}") from error
+
+    def _run(self, problem: Problem, layout: str) -> tuple[Answer, SimpleNamespace, Any]:
+        """The answer, the inputs as they were given, and what was returned."""
+        where = configuration(problem)
+        seen = as_seen(problem, layout)
+        try:
+            raw = self._call(seen)
         except NotImplementedError as error:
             if where in self._served:
                 raise ContractBroken(
@@ -139,13 +174,9 @@ class TargetBench:
         except BaseException as error:  # a target may raise anything, SystemExit too
             if isinstance(error, KeyboardInterrupt):
                 raise
-            raise TargetCrash(f"raised {describe(error)}") from error
-        finally:
-            os.chdir(folder)  # a report belongs where the user is, wherever a target goes
-        try:
-            canary.check("after the target's call")
-        except EnvironmentUnsound as error:
-            raise ContractBroken(f"environment: the target changed this process's floating point: {error}") from error
+            given = "" if layout == "plain" else f" when its inputs were {layout}; want them taken as they lie"
+            raise TargetCrash(f"raised {describe(error)}{given}") from error
+        self._check_environment()
         if where in self._declined:
             raise ContractBroken(
                 "support: answered this problem but declined others of the same configuration "
@@ -157,7 +188,7 @@ class TargetBench:
         answer, extra = read_answer(problem, raw)
         self._check_keys(problem, where, answer)
         self.executed.extra |= set(extra)
-        return answer
+        return answer, seen, raw
 
     def _check_keys(self, problem: Problem, where: Configuration, answer: Answer) -> None:
         from bptt.problem import gradient_shapes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +15,33 @@ from properties.base import Answer
 ALIASES = ("float16", "float32", "float64", "longdouble")
 
 
-def as_seen(problem: Problem) -> SimpleNamespace:
+def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
+    """A fresh copy of an array (of at least one axis) that lies in memory in one of the LAYOUTS.
+
+    Where it is strided, what lies between its entries is NaN: whoever ignores the strides shows it.
+
+    >>> laid_out(np.arange(4.0), "strided").strides, laid_out(np.arange(4.0), "reversed").strides
+    ((16,), (-8,))
+    """
+    if layout == "Fortran-ordered":
+        return np.array(array, order="F")
+    if layout == "strided":
+        filler = np.nan if array.dtype.kind == "f" else 0
+        whole = np.full((*array.shape[:-1], 2 * array.shape[-1]), filler, dtype=array.dtype)
+        whole[..., ::2] = array
+        return whole[..., ::2]
+    if layout == "reversed":
+        return np.array(array[::-1], order="C")[::-1]
+    fresh = np.array(array, order="C")
+    fresh.flags.writeable = layout != "read-only"
+    return fresh
+
+
+def as_seen(problem: Problem, layout: str = "plain") -> SimpleNamespace:
     """The problem as an adapter sees it: plain names, numbers and fresh arrays of its own."""
 
     def copy(array: Any) -> Any:
-        return None if array is None else np.array(array)
+        return None if array is None else laid_out(array, layout)
 
     loss, truncation = problem.loss, problem.truncation
     return SimpleNamespace(
@@ -44,6 +66,58 @@ def as_seen(problem: Problem) -> SimpleNamespace:
         truncation=SimpleNamespace(kind=truncation.kind, k=truncation.k, k1=truncation.k1, k2=truncation.k2),
         dtype=problem.dtype,
     )
+
+
+def malformed(problem: Problem, fault: str) -> SimpleNamespace:
+    """The problem with one of the FAULTS, of a kind that no careful target reads memory for that is not there."""
+    seen = as_seen(problem)
+    if fault == "an unknown cell":
+        seen.cell = "no such cell"
+    elif fault == "an unknown loss":
+        seen.loss.kind = "no such loss"
+    elif fault == "no parameters":
+        seen.params = {}
+    else:
+        for name in ("g", "target"):
+            array = getattr(seen.loss, name)
+            if array is not None:
+                setattr(seen.loss, name, np.concatenate([array, array[-1:]]))
+    return seen
+
+
+def check_held(runs: Sequence[tuple[Answer, SimpleNamespace, Any]]) -> None:
+    """Look at the results of several calls, all still held: (answer as it was read, inputs, what was returned) each.
+
+    Raises: ContractBroken where a result is no longer what it was, or shares memory with another one or an input.
+    """
+    arrays: list[tuple[str, np.ndarray]] = []
+    for answer, seen, raw in runs:
+        for key, was in answer.items():
+            now = np.asarray(raw[key])
+            if np.array(now, dtype=was.dtype).tobytes() != was.tobytes():
+                raise ContractBroken(f"{key}: a later call changed what this one had returned; want it left alone")
+            arrays.append((key, now))
+        arrays += [(f"the input {name}", array) for name, array in _inputs(seen)]
+    for i, (name, array) in enumerate(arrays):
+        for other, second in arrays[:i]:
+            if (name in runs[0][0] or other in runs[0][0]) and _shared(array, second):
+                whose = "that of another call" if other == name else other
+                raise ContractBroken(f"{name}: shares memory with {whose}; want an array of its own")
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays have a byte in common; where that is too hard to say, not."""
+    work: Any = 1 << 16  # NumPy takes any number of candidates; its stubs know -1 and 0
+    try:
+        return bool(np.may_share_memory(a, b) and np.shares_memory(a, b, max_work=work))
+    except np.exceptions.TooHardError:
+        return False
+
+
+def _inputs(seen: SimpleNamespace) -> Iterator[tuple[str, np.ndarray]]:
+    """Every array that a target was given, by its name."""
+    for holder in (seen.params, vars(seen), vars(seen.loss)):
+        yield from ((name, array) for name, array in holder.items() if isinstance(array, np.ndarray))
 
 
 def check_untouched(problem: Problem, seen: SimpleNamespace) -> None:

@@ -257,6 +257,9 @@ class Search:
         if name not in self.outcomes:
             outcome = judge(self.prop, case, self.bench)
             self.outcomes[name] = outcome
+            for note in outcome.judgement.notes if outcome.judgement else ():
+                if note not in self.finding.notes:
+                    self.finding.notes.append(note)
             worst, best = outcome.worst, self.finding.worst.worst if self.finding.worst else None
             if worst is not None and (best is None or (not worst.holds, worst.ratio) > (not best.holds, best.ratio)):
                 self.finding.worst = outcome

@@ -47,14 +47,15 @@ def place(key: str, where: tuple[int, ...]) -> str:
 def comparison_line(c: Comparison, dtype: str) -> str:
     """dW_hh[3,0]: got ..., want ...; off by ... ulp, budget ... ulp."""
     what = place(c.key, c.where)
+    if len({term.key for term in c.terms}) > 1:
+        less = f"differences of the loss less {what} along a direction"
+        return f"{less}: got {number(c.got)}, want {number(c.want)}; off by {c.error:.3g}, budgets {c.allowed:.3g}"
     if len(c.terms) > 1 and not c.note:
         less = "another run" if len(c.terms) == 2 else f"the sum of {len(c.terms) - 1} other runs"
         sizes = f"off by {c.error:.3g}, budgets {c.allowed:.3g}"
         return f"{what} less that of {less}: got {number(c.got)}, want {number(c.want)}; {sizes}"
     if c.note:  # a norm against a bound
-        return (
-            f"{what}: got a norm of {number(c.got)}, want at most {number(c.allowed)} ({c.note} plus budget)"
-        )
+        return f"{what}: got a norm of {number(c.got)}, want at most {number(c.allowed)} ({c.note} plus budget)"
     off, budget = units(c.error, c.want, dtype), units(c.allowed, c.want, dtype)
     return f"{what}: got {number(c.got)}, want {number(c.want)}; off by {off}, budget {budget}"
 

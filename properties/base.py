@@ -19,6 +19,12 @@ Answer = dict[str, NDArray[Any]]
 """What a target returned: the claimed keys only, each a real floating array of the right shape."""
 
 
+LAYOUTS = ("plain", "read-only", "Fortran-ordered", "strided", "reversed")
+"""How the arrays that a target is given may lie in memory; a case's parameter `layout` is an index."""
+FAULTS = ("an unknown cell", "an unknown loss", "a loss array one step too long", "no parameters")
+"""What may be wrong with a malformed problem; a case's parameter `fault` is an index."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A problem and the few integers that say what is done with it; all that a replay needs."""
@@ -34,6 +40,15 @@ class Bench(Protocol):
 
     def run(self, problem: Problem) -> Answer:
         """The target's answer. Raises what the engine understands: declined, broken contract, crash."""
+
+    def run_together(self, problems: Sequence[Problem], layout: str) -> list[Answer]:
+        """The answers to problems asked one after another, all results held on to, the inputs in a layout.
+
+        Raises the same, and a broken contract where results share memory or a later call changes an earlier result.
+        """
+
+    def provoke(self, problem: Problem, fault: str) -> None:
+        """Ask the target something malformed; whatever it answers or raises is no matter."""
 
     def truth(self, problem: Problem) -> Truth:
         """Exact solution and budget, remembered for problems met before."""
@@ -75,9 +90,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All comparisons of one case; it fails if one of them does, and is conclusive if every gradient's is."""
+    """All comparisons of one case; it fails if one of them does, and is conclusive if every gradient's is.
+
+    notes are said of the finding and judge nothing.
+    """
 
     comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -196,3 +197,43 @@ class Once:
         if id(problem) not in self._runs:
             self._runs[id(problem)] = problem, self._bench.run(problem)
         return self._runs[id(problem)][1]
+
+
+def of_terms(bench: Bench, name: str, terms: Sequence[Term], size: float) -> Judgement:
+    """One sum of coefficient times entry: the target's is the exact one, within the sum of the budgets.
+
+    The coefficients are powers of two of at least 1, so that no product is rounded. `name` is what the sum is called;
+    it is conclusive where the budgets are small beside `size`. Nothing is judged where a key is not claimed.
+    """
+    answers = {id(term.problem): bench.run(term.problem) for term in {id(t.problem): t for t in terms}.values()}
+    if not all(term.key in answers[id(term.problem)] for term in terms):
+        return Judgement(())
+    truths = {id(term.problem): bench.truth(term.problem) for term in terms}
+    got = [term.coefficient * float(answers[id(term.problem)][term.key][term.where]) for term in terms]
+    total = math.fsum(got) if all(map(math.isfinite, got)) else math.nan
+    want, radius = exact_terms([(term, truths[id(term.problem)]) for term in terms])
+    allowed = radius
+    for term in terms:
+        allowed += abs(term.coefficient) * float(truths[id(term.problem)].allowed(term.key)[term.where])
+    allowed *= 1 + 2.0**-40  # covers the float64 roundings of this sum of terms >= 0
+    small = allowed <= CONCLUSIVE[terms[0].problem.dtype] * size
+    conclusive = small or (size == 0 and all(truths[id(term.problem)].conclusive(term.key) for term in terms))
+    found, exact, error, bound = (np.array(v, dtype=np.float64) for v in (total, want, abs(total - want), allowed))
+    comparison, _ = worst_entry(name, found, exact, error, bound, conclusive, np.array(True))
+    return Judgement((_with_terms(comparison, tuple(terms)),))
+
+
+def exact_terms(weighted: Sequence[tuple[Term, Truth]]) -> tuple[float, float]:
+    """(value, radius) of the sum of coefficient times the exact entries, in the solutions' own arithmetic."""
+    N = max((truth.solution.N for _, truth in weighted), key=lambda numbers: numbers.prec)
+    with scope(N):
+        total = N.ratio(Fraction(0))
+        for term, truth in weighted:
+            shape = gradient_shapes(term.problem)[term.key]
+            value = truth.solution.values[term.key][int(np.ravel_multi_index(term.where, shape)) if shape else 0]
+            total += N.ratio(Fraction(term.coefficient)) * (N.ratio(value) if isinstance(value, Fraction) else value)
+        if hasattr(total, "mid"):
+            value, radius = float(total.mid()), float(total.rad())
+        else:
+            value, radius = float(total), 0.0
+    return value, radius * (1 + 2.0**-40) + abs(value) * 2.0**-52

@@ -6,7 +6,7 @@ Generic on purpose: unequal odd sizes, every array random and non-zero, a loss a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,13 +44,13 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
     fields = ("readouts", "losses", "truncations", "activations", "reductions")
     turns = {name: itertools.cycle(getattr(shape, name)) for name in fields}
     for i, sizes in enumerate(SIZES):
-        problem = _generic(1000 + i, support, cell, dtype, sizes, {name: next(turn) for name, turn in turns.items()})
+        problem = generic(1000 + i, support, cell, dtype, sizes, {name: next(turn) for name, turn in turns.items()})
         if problem is not None:
             yield problem
     for i, (extra, T) in enumerate(EXTRAS.items()):
         for j, (loss, activation) in enumerate(_pairs(shape, far=extra == "far")):
             names = {name: next(turn) for name, turn in turns.items()} | {"losses": loss, "activations": activation}
-            problem = _generic(2000 + 10 * i + j, support, cell, dtype, (T, 3, 2, 3, 3), names)
+            problem = generic(2000 + 10 * i + j, support, cell, dtype, (T, 3, 2, 3, 3), names)
             if problem is not None:
                 problem = _with_extra(problem, shape, extra)
             if problem is not None:
@@ -85,8 +85,8 @@ def _with_extra(problem: Problem, shape: Shape, extra: str) -> Problem | None:
     return replace(problem, x=x, params=params)
 
 
-def _generic(
-    seed: int, support: Support, cell: str, dtype: str, wanted: tuple[int, int, int, int, int], names: dict[str, str]
+def generic(
+    seed: int, support: Support, cell: str, dtype: str, wanted: tuple[int, int, int, int, int], names: Mapping[str, Any]
 ) -> Problem | None:
     """A problem with every array random and non-zero, or None where a size is beyond the target's largest."""
     T, B, D, H, K = wanted

@@ -105,3 +105,12 @@ def each_array(problem: Problem, change: Callable[[str, Array], Array]) -> Probl
     loss = replace(problem.loss, **{n: changed[n] for n in ("g", "g_h_final", "g_c_final", "target") if n in changed})
     inputs = {name: changed[name] for name in ("x", "h0", "c0") if name in changed}
     return replace(problem, params={name: changed[name] for name in problem.params}, loss=loss, **inputs)
+
+
+def negated(problem: Problem) -> Problem:
+    """Another problem of the same sizes and names, its inputs and initial states negated."""
+
+    def minus(name: str, array: Array) -> Array:
+        return np.asarray(-array) if name in ("x", "h0", "c0") else array
+
+    return each_array(problem, minus)

@@ -6,6 +6,7 @@ would pass unseen where the exact difference of two solutions makes up for it: s
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support
 from conformance.bench import TargetBench
+from conformance.contract import laid_out, malformed
 from conformance.engine import Finding, Profile, Search
-from conformance.targets import resolve
-from properties import PROPERTIES
+from conformance.targets import Target, resolve
+from properties import PROPERTIES, extremes
+from properties.base import FAULTS, LAYOUTS, Case
 from properties.compare import Part, of_sums
+from properties.repeatability import DIFFERENT, EQUAL
 
 MUTANTS = Path(__file__).parent / "mutants" / "elman.py"
 BRIEF = Profile("x", 6, 0)
@@ -29,6 +33,16 @@ KILLS = {
     "sign-symmetry": ("tanh_derivative_by_absolute_value", "tanh_argument_clamped_above"),
     "chunked-forward": ("initial_state_ignored", "bias_from_second_step_on", "initial_state_rows_shifted"),
     "zero-initial-state": ("missing_initial_state_loses_dx", "missing_initial_state_drops_bias"),
+    "loss-differences": ("loss_counts_padding", "weight_decay_in_the_gradient", "gradient_not_averaged_over_batch"),
+    "extremes": ("tanh_by_exponentials", "subnormals_flushed", "softmax_overflows", "sigmoid_overflows"),
+    "memory": (
+        "strides_of_x_ignored",
+        "initial_state_borrowed",
+        "results_in_buffers_of_the_next_call",
+        "outputs_share_memory_with_states",
+    ),
+    "repeatability": ("handle_kept_after_an_error", "steps_of_a_longer_call", "bias_buffer_not_cleared"),
+    "shapes": ("output_tail_lost", "batch_of_one_squeezed", "bias_of_hidden_tail_lost", "dx_overwrites_upstream"),
 }
 SYMMETRIES = ("unit-permutation", "sign-symmetry", "zero-initial-state")
 
@@ -101,3 +115,130 @@ def test_properties_say_what_they_need():
     assert unsupported("zero-initial-state", h0_none=True) is None
     assert "T of 2" in unsupported("chunked-forward", max_size={"T": 1})
     assert "h, c or o" in unsupported("chunked-forward", outputs=("dW_hh",))
+    assert "key loss" in unsupported("loss-differences", outputs=("dW_hh",))
+    assert "full" in unsupported("loss-differences", truncations=("window",))
+    assert unsupported("loss-differences", outputs=("loss", "dx")) is None
+
+
+def test_extremes_ask_for_what_is_declared():
+    assert set(extremes.kinds_for(Support(), "lstm")) == set(extremes.KINDS)
+    assert "subnormal" not in extremes.kinds_for(Support(subnormals="flush"), "lstm")
+    assert {"vanishing", "subnormal"}.isdisjoint(extremes.kinds_for(Support(losses=("squared_error",)), "lstm"))
+    assert "logits" not in extremes.kinds_for(Support(readouts=("none",)), "lstm")
+    assert "vanishing" not in extremes.kinds_for(Support(), "lstm_1997")
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_extremes_are_what_they_are_called(cell, dtype):
+    bench = TargetBench(resolve("numpy"), dtype)
+    smallest = float(np.finfo(dtype).tiny)
+    seen = set()
+    for case in PROPERTIES["extremes"].fixed(bench.support, cell, dtype):
+        solution = bench.truth(case.problem).solution
+        dx, x = np.abs(solution.near("dx")[0]), np.abs(case.problem.x)
+        if 0 < dx.max() < smallest:
+            seen.add("subnormal")
+        if 0 < dx[0].max() < 2.0**-10 * dx[-1].max():
+            seen.add("vanishing")
+        if x.max() > 2.0**50:
+            seen.add("huge")
+        if 0 < x.max() < 2.0**-50:
+            seen.add("tiny")
+        if any(np.signbit(array[array == 0]).any() for _, array in case.problem.arrays() if array.dtype.kind == "f"):
+            seen.add("zeros")
+        if x.max() > {"float64": 710, "float32": 89}[dtype] and x.max() < 2.0**50:
+            seen.add("far")
+    assert seen == {"subnormal", "huge", "tiny", "zeros", "far"} | ({"vanishing"} if cell != "lstm_1997" else set())
+
+
+def adapter(change: Any, **declared: Any) -> Target:
+    """The NumPy target with its answer changed: `change(problem, answer)`."""
+    numpy = resolve("numpy")
+
+    def call(problem: Any) -> Any:
+        return change(problem, numpy.call(problem))
+
+    return Target("changed", "path", Support(cells=("elman",), **declared), call, None, None)
+
+
+def finding_of(prop: str, target: Target) -> Finding:
+    """The finding of a property on a target that is no file."""
+    return Search(PROPERTIES[prop], TargetBench(target, "float64"), "elman", "float64", Profile("x", 30, 0), 0).run()
+
+
+def test_bitwise_equality_is_noted_and_judged_only_where_declared():
+    calls = itertools.count()
+
+    def last_bit(_: Any, answer: dict[str, Any]) -> dict[str, Any]:
+        return answer | {"db_h": answer["db_h"] * (1 + 2.0**-52 * (next(calls) % 2))}
+
+    noted = finding_of("repeatability", adapter(last_bit))
+    assert (noted.smallest, noted.notes[:1]) == (None, [DIFFERENT])
+    judged = finding_of("repeatability", adapter(last_bit, deterministic=True))
+    assert judged.verdict == "fail"
+    equal = finding_of("repeatability", adapter(lambda _, answer: answer, deterministic=True))
+    assert (equal.verdict, equal.notes) == ("pass", [EQUAL])
+
+
+def test_memory_says_what_is_shared_and_what_was_not_taken():
+    alias = finding_of("memory", adapter(lambda _, answer: answer | {"o": answer["h"]}, readouts=("none",)))
+    assert alias.smallest.message == "o: shares memory with h; want an array of its own"
+    kept: dict[Any, Any] = {}
+
+    def one_buffer(_: Any, answer: dict[str, Any]) -> dict[str, Any]:
+        buffer = kept.setdefault(answer["dx"].shape, np.empty_like(answer["dx"]))
+        buffer[:] = answer["dx"]
+        return answer | {"dx": buffer}
+
+    overwritten = finding_of("memory", adapter(one_buffer))
+    assert overwritten.smallest.message == "dx: a later call changed what this one had returned; want it left alone"
+
+    def in_place(problem: Any, answer: dict[str, Any]) -> dict[str, Any]:
+        problem.x *= 1
+        return answer
+
+    crash = finding_of("memory", adapter(in_place))
+    assert crash.verdict == "crash"
+    assert crash.smallest.message.endswith("when its inputs were read-only; want them taken as they lie")
+
+
+def test_halves_of_one_buffer_share_no_memory():
+    def halves(_: Any, answer: dict[str, Any]) -> dict[str, Any]:
+        both = np.stack([answer["dh0"], answer["dh0"]], axis=-1)
+        return answer | {"dh0": both[..., 0]}
+
+    assert finding_of("memory", adapter(halves)).smallest is None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_hold_the_same_numbers(layout):
+    array = np.arange(24.0).reshape(2, 3, 4)
+    laid = laid_out(array, layout)
+    assert np.array_equal(laid, array)
+    assert not np.shares_memory(laid, array)
+    assert laid.flags.writeable == (layout != "read-only")
+    assert laid.flags.c_contiguous == (layout in ("plain", "read-only"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_malformed_and_stop_careful_targets(fault):
+    case = PROPERTIES["extremes"].fixed(Support(), "elman", "float64")[0]
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever a target makes of it
+        resolve("numpy").call(malformed(case.problem, fault))
+
+
+def test_differences_have_no_remainder_where_the_loss_is_cubic():
+    """(1) is exact for polynomials of degree 4: the identity network's loss in one weight of a short sequence."""
+    bench = TargetBench(resolve("numpy"), "float64")
+    one = np.ones((1, 1))
+    loss = Loss("cotangent", g=np.ones((3, 1, 1)))
+    problem = Problem(
+        "elman", {"W_xh": one, "W_hh": one, "b_h": one[0]}, np.ones((3, 1, 1)), loss, one, None, "identity"
+    )
+    for turn in range(6):
+        judgement = PROPERTIES["loss-differences"].check(Case(problem, {"array": turn, "sizes": 0}), bench)
+        (comparison,) = judgement.comparisons
+        assert comparison.holds
+        assert comparison.conclusive
+        assert abs(comparison.want) <= comparison.allowed or turn == 0

@@ -991,6 +991,25 @@ class tanh_argument_clamped_above(Elman):
         return super().phi(np.minimum(a, 2) if self.activation == "tanh" else a)
 
 
+@planted(
+    "A bias gradient over the outputs is summed in vectors of sixteen, and the tail is left out.",
+    caught_by="shapes",
+    needs="a linear readout, K > 16, not a multiple of 16",
+)
+class output_tail_lost(Elman):
+    def db_y(self) -> Array:
+        whole = super().db_y()
+        if len(whole) > 16:
+            whole[len(whole) - len(whole) % 16 :] = 0
+        return whole
+
+
+@planted("A batch of one is squeezed away, so that db_h is summed over the units.", caught_by="shapes", needs="B = 1")
+class batch_of_one_squeezed(Elman):
+    def add_bias(self, s: int, delta: Array) -> None:
+        self.db_h += delta.squeeze(0).sum(axis=0) if self.B == 1 else delta.sum(axis=0)
+
+
 # Pieces and initial states
 
 
@@ -1032,10 +1051,99 @@ class missing_initial_state_loses_dx(Elman):
 # Losses that are not what is differentiated
 
 
+@planted(
+    "The loss is counted in the padding too, where its gradient is not.",
+    caught_by="loss-differences",
+    needs="lengths below T",
+)
+class loss_counts_padding(Elman):
+    def loss(self) -> Any:
+        rows = self.weights().max(axis=0)
+        kept = (self.weights() * self.step_losses()).sum()
+        return super().loss() - kept + (rows * self.step_losses()).sum()
+
+
+@planted(
+    "A weight decay of 1e-3 is in the gradient of W_hh, and not in the loss.",
+    caught_by="loss-differences",
+)
+class weight_decay_in_the_gradient(Elman):
+    def result(self) -> dict[str, Any]:
+        return super().result() | {"dW_hh": self.dW_hh + self.dtype.type(1e-3) * self.W_hh}
+
+
 # Extremes
 
 
+@planted(
+    "tanh is (exp(2a) - 1) / (exp(2a) + 1), which is NaN for large arguments.",
+    caught_by="extremes",
+    needs="tanh, an argument above 355 in float64 or 44 in float32",
+)
+class tanh_by_exponentials(Elman):
+    def phi(self, a: Array) -> Array:
+        e = np.exp(2 * a)
+        return (e - 1) / (e + 1) if self.activation == "tanh" else super().phi(a)
+
+
+@planted(
+    "What is below the smallest normal number is flushed to zero, though subnormals are not declared so.",
+    caught_by="extremes",
+    needs="subnormal gradients",
+)
+class subnormals_flushed(Elman):
+    def result(self) -> dict[str, Any]:
+        tiny = np.finfo(self.dtype).tiny
+        return {k: np.where(np.abs(v) < tiny, self.dtype.type(0), v) for k, v in super().result().items()}
+
+
 # Memory
+
+
+@planted("The strides of x are ignored: it is read as it lies in memory.", caught_by="memory", needs="x not in C order")
+class strides_of_x_ignored(Elman):
+    def __init__(self, problem: Any) -> None:
+        super().__init__(problem)
+        lies = self.x if self.x.flags.f_contiguous or self.x.flags.c_contiguous else self.x.base
+        self.x = np.ravel(lies, order="K")[: self.x.size].reshape(self.x.shape)
+
+
+@planted(
+    "h0 is the kernel's working buffer, and is put back as it was at the end.",
+    caught_by="memory",
+    needs="a read-only h0",
+)
+class initial_state_borrowed(Elman):
+    def forward(self) -> None:
+        kept = None if self.problem.h0 is None else self.problem.h0.copy()
+        super().forward()
+        if kept is not None:
+            self.problem.h0[:] = self.h[-1]
+            self.problem.h0[:] = kept
+
+
+@planted(
+    "The results lie in buffers that are kept for the next call of the same sizes.",
+    seen="pytorch/pytorch PR 142303, across calls",
+    caught_by="memory",
+    needs="two calls of the same sizes, the first call's results still held",
+)
+class results_in_buffers_of_the_next_call(Elman):
+    buffers: ClassVar[dict[tuple[Any, ...], Array]] = {}
+
+    def result(self) -> dict[str, Any]:
+        found = super().result()
+        for key in ("dW_hh", "dx"):
+            buffer = self.buffers.setdefault((key, found[key].shape, self.dtype), np.empty_like(found[key]))
+            buffer[:] = found[key]
+            found[key] = buffer
+        return found
+
+
+@planted("Without a readout the outputs are the states, in the same memory.", caught_by="memory", needs="readout none")
+class outputs_share_memory_with_states(Elman):
+    def readout(self) -> Array:
+        return super().readout() if self.linear else self.h[1:]
 
 
 # State that outlives the call
@@ -1097,6 +1205,40 @@ class every_tenth_call_loses_a_step(Elman):
     def add_recurrent_weight(self, s: int, delta: Array) -> None:
         if s < self.T or self.call % 10:
             super().add_recurrent_weight(s, delta)
+
+
+@planted(
+    "A handle is taken at the start of a call and given back at its end, but not after an error.",
+    caught_by="repeatability",
+    needs="a call that fails before",
+)
+class handle_kept_after_an_error(Elman):
+    free: ClassVar[list[str]] = ["the only handle"]
+
+    def solve(self) -> dict[str, Any]:
+        handle = self.free.pop()
+        found = super().solve()
+        self.free.append(handle)
+        return found
+
+
+@planted(
+    "The buffer of delta is as long as the longest call so far, and dW_xh sums what a longer one left in it.",
+    caught_by="repeatability",
+    needs="a call after a longer one with the same B and D",
+)
+class steps_of_a_longer_call(Elman):
+    kept: ClassVar[dict[tuple[Any, ...], Array]] = {}
+
+    def accumulate(self, s: int, delta: Array) -> None:
+        super().accumulate(s, delta)
+        where = (self.B, self.D, self.H, self.dtype)
+        known = self.kept.get(where, self.zeros(0, self.B, self.H))
+        if len(known) < self.T:
+            known = self.kept[where] = np.concatenate([known, self.zeros(self.T - len(known), self.B, self.H)])
+        known[s - 1] = delta
+        if s == 1:
+            self.dW_xh += self.x[-1].T @ known[self.T :].sum(axis=0)
 
 
 # Breaches of the contract of an adapter

@@ -1,0 +1,46 @@
+"""memory: inputs stay as they are, however they lie in memory, and results belong to the caller.
+
+A target is given arrays that are read-only, in Fortran order, strided (with NaN between the entries) or reversed (a
+negative stride), and gives the gradients that it gives for plain ones. It writes to no input; no result shares memory
+with another one or with an input; and what one call returned is not changed by the next, of the same sizes.
+"""
+
+from __future__ import annotations
+
+from hypothesis.strategies import SearchStrategy
+
+from bptt.support import Support
+from properties.base import LAYOUTS, Bench, Case, Judgement, Property
+from properties.compare import against_truth
+from properties.recipe import Draw, Recipe
+from properties.strategies import draw_problem, offered, replace_shape
+from properties.units import negated
+
+
+class Memory(Property):
+    """Two problems of the same sizes, one after the other, in one of the layouts."""
+
+    id = "memory"
+    statement = (
+        "Inputs are left untouched and taken read-only and in any layout; "
+        "results share no memory and outlive later calls."
+    )
+    source = "The contract of an adapter."
+
+    def cases(self, support: Support, cell: str, dtype: str) -> SearchStrategy[Case]:
+        shape = replace_shape(offered(support, cell), largest=(6, 3, 4, 4, 4), edges=False, calm=True)
+
+        def build(draw: Draw) -> Case:
+            layout = draw.integer(0, len(LAYOUTS) - 1)
+            return Case(draw_problem(draw, shape, support, cell, dtype), {"layout": layout})
+
+        return Recipe(build)
+
+    def check(self, case: Case, bench: Bench) -> Judgement:
+        problems = [case.problem, negated(case.problem)]
+        answers = bench.run_together(problems, LAYOUTS[case.parameters["layout"]])
+        judgements = [against_truth(p, a, bench.truth(p)) for p, a in zip(problems, answers, strict=True)]
+        return Judgement(tuple(c for judgement in judgements for c in judgement.comparisons))
+
+
+PROPERTY = Memory()
