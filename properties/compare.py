@@ -189,6 +189,8 @@ class Once:
     def __init__(self, bench: Bench) -> None:
         self.support = bench.support
         self.truth = bench.truth
+        self.run_together = bench.run_together
+        self.provoke = bench.provoke
         self._bench = bench
         self._runs: dict[int, tuple[Problem, Answer]] = {}
 

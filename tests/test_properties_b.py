@@ -33,7 +33,7 @@ KILLS = {
     "sign-symmetry": ("tanh_derivative_by_absolute_value", "tanh_argument_clamped_above"),
     "chunked-forward": ("initial_state_ignored", "bias_from_second_step_on", "initial_state_rows_shifted"),
     "zero-initial-state": ("missing_initial_state_loses_dx", "missing_initial_state_drops_bias"),
-    "loss-differences": ("loss_counts_padding", "weight_decay_in_the_gradient", "gradient_not_averaged_over_batch"),
+    "loss-differences": ("loss_counts_padding", "weight_decay_beside_the_loss", "gradient_not_averaged_over_batch"),
     "extremes": ("tanh_by_exponentials", "subnormals_flushed", "softmax_overflows", "sigmoid_overflows"),
     "memory": (
         "strides_of_x_ignored",

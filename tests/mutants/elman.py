@@ -1067,7 +1067,7 @@ class loss_counts_padding(Elman):
     "A weight decay of 1e-3 is in the gradient of W_hh, and not in the loss.",
     caught_by="loss-differences",
 )
-class weight_decay_in_the_gradient(Elman):
+class weight_decay_beside_the_loss(Elman):
     def result(self) -> dict[str, Any]:
         return super().result() | {"dW_hh": self.dW_hh + self.dtype.type(1e-3) * self.W_hh}
 
