@@ -189,8 +189,6 @@ class Once:
     def __init__(self, bench: Bench) -> None:
         self.support = bench.support
         self.truth = bench.truth
-        self.run_together = bench.run_together
-        self.provoke = bench.provoke
         self._bench = bench
         self._runs: dict[int, tuple[Problem, Answer]] = {}
 
@@ -199,6 +197,14 @@ class Once:
         if id(problem) not in self._runs:
             self._runs[id(problem)] = problem, self._bench.run(problem)
         return self._runs[id(problem)][1]
+
+    def run_together(self, problems: Sequence[Problem], layout: str) -> list[Answer]:
+        """As the bench."""
+        return self._bench.run_together(problems, layout)
+
+    def provoke(self, problem: Problem, fault: str) -> None:
+        """As the bench."""
+        self._bench.provoke(problem, fault)
 
 
 def of_terms(bench: Bench, name: str, terms: Sequence[Term], size: float) -> Judgement:
