@@ -14,7 +14,7 @@ from bptt.problem import Problem
 from conformance.engine import Finding, Outcome
 from conformance.targets import Target
 from oracle.budget import Model
-from properties.base import Case, Comparison
+from properties.base import FAULTS, LAYOUTS, Case, Comparison
 
 
 def extra_of(finding: Finding, outcome: Outcome, model: Model, after: str | None) -> dict[str, Any]:
@@ -105,6 +105,9 @@ TERMS = {terms}
 WANT = {want}
 ALLOWED = {allowed}
 ALIKE = {alike}  # whether the problems are of one configuration, so that support and keys must be the same
+LAYOUT = {layout}  # how the inputs lie in memory
+FAULTS = {faults}  # what is asked before each problem, whatever becomes of it
+HELD = {held}  # whether results must share no memory and outlive later calls
 
 
 def adapter(place):
@@ -149,12 +152,72 @@ def arrays(problem):
                 yield name, getattr(holder, name)
 
 
+def laid_out(array):
+    """A fresh copy of an array in LAYOUT; NaN lies between the entries of a strided one."""
+    if LAYOUT == "Fortran-ordered":
+        return np.array(array, order="F")
+    if LAYOUT == "strided":
+        whole = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan if array.dtype.kind == "f" else 0, array.dtype)
+        whole[..., ::2] = array
+        return whole[..., ::2]
+    if LAYOUT == "reversed":
+        return np.array(array[::-1], order="C")[::-1]
+    fresh = np.array(array)
+    fresh.flags.writeable = LAYOUT != "read-only"
+    return fresh
+
+
+def given(problem):
+    """The problem with arrays of its own."""
+
+    def copied(values):
+        return {{n: laid_out(v) if isinstance(v, np.ndarray) else v for n, v in values.items()}}
+
+    loss, truncation = NS(**copied(vars(problem.loss))), NS(**vars(problem.truncation))
+    rest = {{**copied(vars(problem)), "params": copied(problem.params), "loss": loss, "truncation": truncation}}
+    return NS(**rest)
+
+
+def provoke(gradients, problem, fault):
+    """Ask something malformed."""
+    wrong = given(problem)
+    if fault == "an unknown cell":
+        wrong.cell = "no such cell"
+    elif fault == "an unknown loss":
+        wrong.loss.kind = "no such loss"
+    elif fault == "no parameters":
+        wrong.params = {{}}
+    else:
+        for name in ("g", "target"):
+            array = getattr(wrong.loss, name)
+            if array is not None:
+                setattr(wrong.loss, name, np.concatenate([array, array[-1:]]))
+    try:
+        gradients(wrong)
+    except (Exception, SystemExit):
+        pass
+
+
+def disturbed(held):
+    """Which of the results that are still held was changed, or shares memory; or None."""
+    for i, (name, array, was) in enumerate(held):
+        if was is not None and array.tobytes() != was:
+            return name + ": a later call changed what this one had returned"
+        for other, second, before in held[:i]:
+            if (was is not None or before is not None) and np.shares_memory(array, second):
+                return name + ": shares memory with " + (other if other != name else "that of another call")
+    return None
+
+
 def main():
     gradients = adapter(sys.argv[1] if len(sys.argv) > 1 else {place!r})
+    held = []
     for attempt in range(1, 13):  # a target that keeps state may answer rightly for a while
         answers = []
         claims = set()
-        for problem, shapes in zip(PROBLEMS, SHAPES):
+        for problem, shapes in zip(map(given, PROBLEMS), SHAPES):
+            for fault in FAULTS:
+                provoke(gradients, problem, fault)
             before = {{name: array.tobytes() for name, array in arrays(problem)}}
             try:
                 answer = gradients(problem)
@@ -167,6 +230,14 @@ def main():
             if fault:
                 print("call", attempt, "-", fault)
                 return 1
+            if HELD:
+                held += [("the input " + name, array, None) for name, array in arrays(problem)]
+                results = [(key, np.asarray(answer[key])) for key in shapes if answer.get(key) is not None]
+                held += [(key, array, array.tobytes()) for key, array in results]
+                fault = disturbed(held)
+                if fault:
+                    print("call", attempt, "-", fault)
+                    return 1
             answers.append(answer)
             claims.add(", ".join(key for key in shapes if answer.get(key) is not None))
         if ALIKE and len(claims) > 1:
@@ -197,11 +268,11 @@ def script(target: Target, finding: Finding, outcome: Outcome) -> str:
         index = next(i for i, known in enumerate(problems) if known is term.problem)
         terms.append((term.coefficient, index, term.key, list(term.where)))
     alike = outcome.companion is not None and outcome.judgement is None
-    if outcome.companion is not None:  # asked first
-        problems.insert(0, outcome.companion)
-        terms = [(coefficient, index + 1, key, where) for coefficient, index, key, where in terms]
     if not terms:
         problems.append(case.problem)
+    first = [*([] if outcome.companion is None else [outcome.companion]), *finding.property.asked_too(case)]
+    problems = [*first, *problems]
+    terms = [(coefficient, index + len(first), key, where) for coefficient, index, key, where in terms]
     want = 0.0 if worst is None or worst.note else worst.want
     from bptt.problem import gradient_shapes
 
@@ -215,6 +286,9 @@ def script(target: Target, finding: Finding, outcome: Outcome) -> str:
         want=f"float.fromhex({float(want).hex()!r})",
         allowed=f"float.fromhex({float(worst.allowed if worst else 0.0).hex()!r})",
         alike=alike,
+        layout=repr(LAYOUTS[case.parameters.get("layout", 0)]),
+        faults=repr(FAULTS[: case.parameters.get("faults", 0)]),
+        held="layout" in case.parameters,
         place=_place(target),
     )
 

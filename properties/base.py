@@ -22,7 +22,7 @@ Answer = dict[str, NDArray[Any]]
 LAYOUTS = ("plain", "read-only", "Fortran-ordered", "strided", "reversed")
 """How the arrays that a target is given may lie in memory; a case's parameter `layout` is an index."""
 FAULTS = ("an unknown cell", "an unknown loss", "a loss array one step too long", "no parameters")
-"""What may be wrong with a malformed problem; a case's parameter `fault` is an index."""
+"""What may be wrong with a malformed problem; a case's parameter `faults` says how many of them are tried."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,10 @@ class Property(ABC):
 
     def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
         """Cases that every certificate contains, whatever the seed."""
+        return ()
+
+    def asked_too(self, case: Case) -> Sequence[Problem]:
+        """What else a case asks the target, where an answer may depend on what was asked before."""
         return ()
 
     @abstractmethod

@@ -7,8 +7,11 @@ with another one or with an input; and what one call returned is not changed by 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis.strategies import SearchStrategy
 
+from bptt.problem import Problem
 from bptt.support import Support
 from properties.base import LAYOUTS, Bench, Case, Judgement, Property
 from properties.compare import against_truth
@@ -36,8 +39,11 @@ class Memory(Property):
 
         return Recipe(build)
 
+    def asked_too(self, case: Case) -> Sequence[Problem]:
+        return [negated(case.problem)]
+
     def check(self, case: Case, bench: Bench) -> Judgement:
-        problems = [case.problem, negated(case.problem)]
+        problems = [case.problem, *self.asked_too(case)]
         answers = bench.run_together(problems, LAYOUTS[case.parameters["layout"]])
         judgements = [against_truth(p, a, bench.truth(p)) for p, a in zip(problems, answers, strict=True)]
         return Judgement(tuple(c for judgement in judgements for c in judgement.comparisons))

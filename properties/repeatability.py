@@ -1,15 +1,17 @@
 """repeatability: an answer depends on the problem alone, not on what was asked before.
 
-again        the same problem a second time
-between      another problem of the same sizes, or of more or fewer steps, in between
-after error  something malformed in between: an unknown name, a loss one step too long, no parameters
+Each case asks its problem, then a longer one, a shorter one and one of the same sizes, then everything malformed that
+there is (an unknown name, a loss one step too long, no parameters), and then its problem again. The first answer, the
+one to the other problem of the same sizes and the last answer are judged against the truth. The whole sequence is in
+every case, so that a target that some call has spoilt fails a case that spoils a fresh one too.
 
-Every answer is judged against the truth. Whether two answers to one problem agree in every bit is said in a note, and
-judged only where a target declares itself `deterministic`: sums may be in another order each time.
+Whether the two answers agree in every bit is said in a note, and judged only where a target declares itself
+`deterministic`: sums may be in another order each time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,67 +26,59 @@ from properties.recipe import Draw, Recipe
 from properties.strategies import draw_problem, offered, replace_shape
 from properties.units import negated
 
-FORMS = ("again", "between", "after error")
-OTHERS = ("of the same sizes", "shorter", "longer")
 DIFFERENT = "seen: two answers to one problem that differ in their last bits"
 EQUAL = "seen: two answers to one problem that are equal in every bit"
 
 
 class Repeatability(Property):
-    """Three forms, drawn in turn."""
+    """A, others, errors, A."""
 
     id = "repeatability"
-    statement = "A second call, calls with others between them, and a call after an error are all within budget."
+    statement = "Calls with others between them, and a call after an error, are all within budget."
     source = "The contract of an adapter: a function of the problem."
 
     def cases(self, support: Support, cell: str, dtype: str) -> SearchStrategy[Case]:
-        shape = replace_shape(offered(support, cell), largest=(6, 3, 4, 4, 4), edges=False, calm=True)
+        shape = replace_shape(offered(support, cell), largest=(5, 3, 4, 4, 4), edges=False, calm=True)
+        longest = support.max_size.get("T", 1 << 20)
 
         def build(draw: Draw) -> Case:
-            form, other, fault = (draw.integer(0, len(names) - 1) for names in (FORMS, OTHERS, FAULTS))
             problem = draw_problem(draw, shape, support, cell, dtype)
-            if OTHERS[other] == "longer" and support.max_size.get("T", problem.T + 1) <= problem.T:
-                other = 0
-            parameters = {"form": form}
-            if FORMS[form] == "between":
-                parameters["other"] = other
-            elif FORMS[form] == "after error":
-                parameters["fault"] = fault
-            return Case(problem, parameters)
+            return Case(problem, {"longer": int(longest > problem.T), "faults": len(FAULTS)})
 
         return Recipe(build)
 
+    def asked_too(self, case: Case) -> Sequence[Problem]:
+        steps = [*([1] if case.parameters["longer"] else []), *([-1] if case.problem.T > 1 else []), 0]
+        return [another(case.problem, more) for more in steps]
+
     def check(self, case: Case, bench: Bench) -> Judgement:
-        problem, form = case.problem, FORMS[case.parameters["form"]]
+        problem, others = case.problem, self.asked_too(case)
         first = bench.run(problem)
-        comparisons = list(against_truth(problem, first, bench.truth(problem)).comparisons)
-        if form == "between":
-            other = another(problem, OTHERS[case.parameters["other"]])
-            comparisons += against_truth(other, bench.run(other), bench.truth(other)).comparisons
-        elif form == "after error":
-            bench.provoke(problem, FAULTS[case.parameters["fault"]])
+        *_, same = [bench.run(other) for other in others]
+        for fault in FAULTS[: case.parameters["faults"]]:
+            bench.provoke(problem, fault)
         second = bench.run(problem)
-        comparisons += against_truth(problem, second, bench.truth(problem)).comparisons
+        judged = [(problem, first), (others[-1], same), (problem, second)]
+        comparisons = [c for p, answer in judged for c in against_truth(p, answer, bench.truth(p)).comparisons]
         equal = all(first[key].tobytes() == second[key].tobytes() for key in first)
         if bench.support.deterministic:
             comparisons += bitwise(problem, first, second)
         return Judgement(tuple(comparisons), (EQUAL if equal else DIFFERENT,))
 
 
-def another(problem: Problem, how: str) -> Problem:
-    """A problem of the same configuration: other inputs, and a step less or more."""
+def another(problem: Problem, more: int) -> Problem:
+    """A problem of the same configuration: other inputs, and a step more (1), less (-1) or neither (0)."""
     other = negated(problem)
-    if how == "of the same sizes" or (how == "shorter" and problem.T == 1):
+    if more == 0:
         return other
 
     def cut(array: Any) -> Any:
         if array is None:
             return None
-        return np.array(array[:-1]) if how == "shorter" else np.concatenate([array, array[:1]])
+        return np.array(array[:-1]) if more < 0 else np.concatenate([array, array[:1]])
 
-    T = problem.T - 1 if how == "shorter" else problem.T + 1
+    lengths = None if problem.lengths is None else np.minimum(problem.lengths, problem.T + more)
     loss = replace(other.loss, g=cut(other.loss.g), target=cut(other.loss.target))
-    lengths = None if problem.lengths is None else np.minimum(problem.lengths, T)
     return replace(other, x=cut(other.x), lengths=lengths, loss=loss)
 
 

@@ -7,6 +7,8 @@ would pass unseen where the exact difference of two solutions makes up for it: s
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ import pytest
 from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support
-from conformance.bench import TargetBench
+from conformance.again import reproducible
+from conformance.bench import TargetBench, Truths
 from conformance.contract import laid_out, malformed
+from conformance.counterexample import write_script
 from conformance.engine import Finding, Profile, Search
 from conformance.targets import Target, resolve
 from properties import PROPERTIES, extremes
@@ -171,7 +175,7 @@ def test_bitwise_equality_is_noted_and_judged_only_where_declared():
     calls = itertools.count()
 
     def last_bit(_: Any, answer: dict[str, Any]) -> dict[str, Any]:
-        return answer | {"db_h": answer["db_h"] * (1 + 2.0**-52 * (next(calls) % 2))}
+        return answer | {"db_h": answer["db_h"] * (1 + 2.0**-52 * (next(calls) // 3 % 2))}
 
     noted = finding_of("repeatability", adapter(last_bit))
     assert (noted.smallest, noted.notes[:1]) == (None, [DIFFERENT])
@@ -242,3 +246,22 @@ def test_differences_have_no_remainder_where_the_loss_is_cubic():
         assert comparison.holds
         assert comparison.conclusive
         assert abs(comparison.want) <= comparison.allowed or turn == 0
+
+
+@pytest.mark.parametrize(
+    ("prop", "name"),
+    [(prop, name) for prop in ("memory", "repeatability", "loss-differences") for name in KILLS[prop]],
+)
+def test_script_shows_the_failure_without_us(prop, name, tmp_path):
+    """What a case does beyond asking one problem is in its script: layouts, held results, errors, other problems."""
+    target = resolve(f"{MUTANTS}:{name}")
+    finding = search(prop, target.name, profile=Profile("x", 60, 40))
+    outcome = reproducible(finding.property, finding.smallest, target, [], Truths())
+    assert outcome.repeats
+    path = tmp_path / "script.py"
+    write_script(path, target, finding, outcome)
+    run = subprocess.run([sys.executable, "-I", str(path)], capture_output=True, text=True, check=False)
+    assert run.returncode == 1, run.stdout + run.stderr
+    correct = str(MUTANTS.parent / "elman_base.py")
+    run = subprocess.run([sys.executable, "-I", str(path), correct], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
