@@ -30,6 +30,8 @@ SIZES = (  # T, B, D, H, K
     (4, 5, 3, 65, 17),
     (3, 17, 33, 4, 33),
 )
+FARTHEST = 20
+"""Steps that a truncated problem reaches back at most: passes of a long sequence cost."""
 FAR = {"float64": 800.0, "float32": 110.0, "float16": 14.0, "bfloat16": 110.0}
 """Arguments at which exp overflows: a sigmoid or a softmax that is written carelessly turns them into NaN."""
 LOUD = 4096.0
@@ -106,7 +108,7 @@ def generic(
         c0=to_dtype(rng.normal(size=(B, H)), dtype) if "c" in CELLS[cell].states else None,
         lengths=rng.integers(T // 2, T + 1, B) if shape.lengths and seed % 2 else None,
         loss=_loss(rng, names["losses"], names["reductions"], shape.finals, CELLS[cell].states, (T, B, H, K), dtype),
-        truncation=_truncation(names["truncations"], max(1, T // 3)),
+        truncation=_truncation(names["truncations"], max(1, min(T // 3, FARTHEST))),
         dtype=dtype,
     )
 

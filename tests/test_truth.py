@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bptt.problem import Loss, Problem
 from oracle.budget import Model
+from oracle.solution import FIRST_PRECISION
 from oracle.truth import find_truth
 from tests.deep.tightness import network
 
@@ -34,3 +37,15 @@ def test_precision_grows_until_every_ball_is_finite() -> None:
     truth = find_truth(network("gru_reset_before", "float64", 2.0, (100, 2, 3, 8), 1), Model("float64"))
     assert truth.solution.N.prec > 128
     assert all(truth.conclusive(key) for key in truth.budget.arrays if key.startswith("d"))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_padding_asks_for_no_precision(dtype: str) -> None:
+    """Beyond a row's length an output is a readout of what stands still, and nothing of it is judged."""
+    base = network("elman", dtype, 0.9, (6, 2, 2, 3), 0)
+    readout = {"W_hy": np.full((3, 2), 0.3, dtype), "b_y": np.full(2, 0.1, dtype)}
+    loss = Loss("cotangent", g=np.ones((6, 2, 2), dtype))
+    problem = replace(
+        base, params={**base.params, **readout}, readout="linear", loss=loss, lengths=np.array([2, 6]), dtype=dtype
+    )
+    assert find_truth(problem, Model(dtype)).solution.N.prec == FIRST_PRECISION
