@@ -38,7 +38,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 
 def test_certify_accepts_a_correct_adapter_and_writes_every_form(capsys, tmp_path):
-    status, out, _ = run(capsys, "certify", GOOD, "--profile", "smoke", "--report-dir", str(tmp_path))
+    status, out, _ = run(capsys, "certify", GOOD, "--profile", "smoke", "--jobs", "1", "--report-dir", str(tmp_path))
     assert status == 0
     assert "certified" in out
     names = {path.name for path in tmp_path.iterdir()}
@@ -63,7 +63,7 @@ def test_certify_the_built_in_targets_are_certified(capsys, tmp_path, name):
     if reason is not None:
         pytest.skip(reason)
     target = f"{HERE / 'adapters' / 'elman_only.py'}:{name.replace('-', '_')}"
-    status, _, _ = run(capsys, "certify", target, "--profile", "smoke", "--report-dir", str(tmp_path))
+    status, _, _ = run(capsys, "certify", target, "--profile", "smoke", "--jobs", "1", "--report-dir", str(tmp_path))
     (result,) = results_of(tmp_path)["targets"]
     assert [f["message"] for f in result["findings"] if f["verdict"] not in ("pass", "unsupported")] == []
     assert status == 0
