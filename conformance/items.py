@@ -16,6 +16,7 @@ from typing import Any
 
 from conformance.again import reproducible
 from conformance.bench import Executed, TargetBench, Truths
+from conformance.diagnosis import Failure
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
 from conformance.results import finding_json
@@ -41,11 +42,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Judged:
-    """One finding on one target as it stands in the results, and what was executed for it."""
+    """One finding on one target as it stands in the results, what was executed for it, and what is to be diagnosed."""
 
     target: str
     finding: dict[str, Any]
     executed: Executed
+    failure: Failure | None = None
 
 
 def offers(target: Target, cell: str, dtype: str) -> bool:
@@ -83,8 +85,18 @@ def judge_item(item: Item) -> list[Judged]:
             continue
         bench = TargetBench(afresh(target), item.dtype, truths)
         finding = _search(Search(prop, bench, item.cell, item.dtype, item.profile, item.seed), target, truths)
-        found.append(Judged(name, finding_json(finding, target, item.report_dir), bench.executed))
+        json = finding_json(finding, target, item.report_dir)
+        found.append(Judged(name, json, bench.executed, _failure(finding)))
     return found
+
+
+def _failure(finding: Finding) -> Failure | None:
+    """What there is to diagnose: a wrong number, not a crash or a broken contract."""
+    smallest = finding.smallest
+    if smallest is None or smallest.verdict != "fail" or smallest.judgement is None:
+        return None
+    worst = finding.worst if finding.worst is not None and finding.worst.failed else smallest
+    return Failure(smallest.case.problem, worst.case.problem, smallest.companion)
 
 
 def _search(search: Search, target: Target, truths: Truths) -> Finding:
