@@ -57,9 +57,9 @@ def propose(problem: Problem) -> Iterator[Hypothesis]:
         lambda k, v: True,
         7,
     )
-    yield one("negated", "of the wrong sign", lambda b, k, v: -v, lambda k, v: True, 12)
-    yield one("doubled", "twice what it should be", lambda b, k, v: 2 * v, lambda k, v: True, 12)
-    yield one("halved", "half of what it should be", lambda b, k, v: v / 2, lambda k, v: True, 12)
+    yield one("negated", "of the wrong sign", lambda b, k, v: -v, lambda k, v: True, 12, "negate it")
+    yield one("doubled", "twice what it should be", lambda b, k, v: 2 * v, lambda k, v: True, 12, "halve it")
+    yield one("halved", "half of what it should be", lambda b, k, v: v / 2, lambda k, v: True, 12, "double it")
     yield one("transposed", "returned transposed", _transposed, matrix, 11, "return its transpose")
     yield one(
         "other-layout",
