@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from bptt.cells import CELLS
-from bptt.problem import Loss, Problem
+from bptt.problem import Loss, Problem, gradient_shapes
 from bptt.support import Support
 from bptt.truncation import Truncation
 from conformance.diagnosis import Failure, diagnose
 from conformance.diagnosis.family import alike
+from conformance.diagnosis.hypothesis import Base
 from conformance.diagnosis.mistakes import hypotheses
-from conformance.diagnosis.tape import Tape, Twist
+from conformance.diagnosis.mistakes.path import EDGES
+from conformance.diagnosis.tape import GATES, Tape, Twist
 from conformance.targets import Target, resolve
 from oracle.budget import Model
 from oracle.truth import find_truth
@@ -149,3 +151,33 @@ def test_hypotheses_have_ids_of_their_own_and_are_many(cell):
     ids = [one.id for one in hypotheses(problem(cell, readout="linear"))]
     assert len(set(ids)) == len(ids)
     assert len(ids) >= 80
+
+
+CONFIGURATIONS = [
+    {"readout": "linear", "finals": True, "lengths": np.array([3, 1]), "truncation": Truncation("window", k=2)},
+    {"readout": "linear", "loss": "cross_entropy", "h0_none": True, "truncation": Truncation("chunk", k=2)},
+    {"loss": "squared_error", "time_reduction": "mean", "batch_reduction": "mean"},
+]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_prediction_has_the_arrays_and_shapes_of_an_answer(cell):
+    for number, configuration in enumerate(CONFIGURATIONS):
+        p = alike(problem(cell, **configuration), (3, 2, 3, 2, 3), number, Support())
+        base = Base(p, find_truth(p, Model("float64")))
+        shapes = gradient_shapes(p)
+        for one in hypotheses(p):
+            with np.errstate(all="ignore"):
+                found = one.predict(base) or {}
+            for key, value in found.items():
+                assert np.shape(value) == shapes[key], (one.id, key)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gates_and_edges_are_there_by_their_labels(cell):
+    p = problem(cell)
+    nodes = {node.label: node for node in Tape(p).steps[0][2]}
+    for label in GATES[cell]:
+        assert label in nodes or cell == "elman", label
+    for label, i in EDGES[cell]:
+        assert not nodes[label].inputs[i].constant, (label, i)

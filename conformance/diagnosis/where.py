@@ -23,7 +23,7 @@ VALUES = {
     "D": (1, 2, 4, 5),
     "K": (2, 3, 5),
 }
-LARGE = 40_000
+LARGE = 12_000
 
 
 def describe(wrong: Sequence[Observation], when: str | None) -> str:

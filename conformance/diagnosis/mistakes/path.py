@@ -380,21 +380,23 @@ def _carries(problem: Problem) -> Iterator[Hypothesis]:
 
 
 def _overwritten(base: Base) -> Arrays:
-    """With D = H: what the loss of step s-1 sends is lost, and dx_s stands in its place."""
+    """With D = H: what the loss of step s-1 sends is lost, and dx_s stands in its place; a sweep's last loss stays."""
     W = base.tape.params["W_xh"]
     found: list[Array] = []
+    member: list[Array] = []
 
     def delta(s: int, dz: Array) -> Array:
         found.append(dz @ W.T)
         return dz
 
     def carry(s: int, name: str, new: Array, arrived: Array, pulled: Array) -> Array:
-        return np.asarray(new + (found[-1] if s > 1 else 0))
+        return np.asarray(new + np.where(member[0][s - 1][..., None], found[-1], 0))
 
     def seeds(tape: Tape, name: str, values: Array) -> Array:
-        kept = np.zeros_like(values)
-        kept[tape.T] = values[tape.T]
-        return kept
+        some = tape.member.any(axis=-1, keepdims=True)  # a row that has ended is written over too, with zeros
+        member.append(some)
+        later = np.cumsum(some[::-1], axis=0)[::-1]  # how many losses of the sweep there are from here on
+        return np.where((later <= 1)[..., None], values, 0)
 
     return twisted(grouped=True, delta=delta, carry=carry, seeds=seeds)(base)
 
@@ -635,10 +637,10 @@ def _starts(problem: Problem) -> Iterator[Hypothesis]:
     def at_one(tape: Tape, name: str) -> Array:
         return np.asarray(np.where(tape.mask[0][..., None], tape.arrived[name][1], 0).sum(axis=0))
 
-    yield Hypothesis("start-is-arrived", "dh0 is dL/dh_1: one step too few", d0(at_one), local=True, order=12)
+    yield Hypothesis("start-is-arrived", "dL/dh_1: one step too few", d0(at_one), local=True, order=12)
     yield Hypothesis(
         "start-full",
-        "dh0 knows no truncation",
+        "not truncated",
         d0(lambda tape, name: tape.dstart[name].sum(axis=0)),
         local=True,
         order=16,
@@ -653,14 +655,14 @@ def _starts(problem: Problem) -> Iterator[Hypothesis]:
 
         yield Hypothesis(
             "start-is-delta",
-            "dh0 is delta_1: the last product with the recurrent weight is missing",
+            "delta_1: the last product with the recurrent weight is missing",
             d0(delta_one),
             local=True,
             order=11,
         )
         yield Hypothesis(
             "start-without-transpose",
-            "dh0 is formed with W_hh where its transpose belongs",
+            "formed with W_hh where its transpose belongs",
             d0(lambda tape, name: delta_one(tape, name) @ tape.params["W_hh"]),
             local=True,
             order=13,
@@ -668,7 +670,7 @@ def _starts(problem: Problem) -> Iterator[Hypothesis]:
     if problem.truncation.kind == "window":
         yield Hypothesis(
             "start-lost",
-            "dh0 is lost where the window is longer than the sequence",
+            "lost where the window is longer than the sequence",
             d0(lambda tape, name: tape.d0(name) * ((tape.problem.truncation.k or 0) <= tape.T + 1)),
             local=True,
             order=5,
