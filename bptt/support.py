@@ -62,6 +62,7 @@ class Support:
         """Whether a problem lies within what is offered, so that it must be answered.
 
         >>> import numpy as np
+        >>> from bptt.problem import Loss
         >>> one = np.ones((1, 1))
         >>> p = Problem("elman", {"W_xh": one, "W_hh": one, "b_h": one[0]}, np.ones((3, 1, 1)),
         ...             Loss("cotangent", g=np.ones((3, 1, 1))), h0=one, activation="tanh")

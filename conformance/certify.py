@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from bptt.cells import CELLS
 from bptt.problem import DTYPES
 from conformance.bench import Executed
+from conformance.diagnosis.attach import Failed, attach
 from conformance.engine import Profile
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.items import Item, Judged, judge_items, offers
@@ -126,6 +127,9 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
             judged[one.target].append(one)
             progress.finding(one.target, one.finding)
     progress.end()
+    for target in targets:
+        failed = [Failed(one.finding, one.failure) for one in judged[target.name] if one.failure is not None]
+        attach(target, failed, plan.report_dir)
     return {target.name: _conclusion(target, judged[target.name]) for target in targets}
 
 

@@ -277,8 +277,8 @@ def script(target: Target, finding: Finding, outcome: Outcome) -> str:
     from bptt.problem import gradient_shapes
 
     return _HEAD.format(
-        target=_comment(target.name),
-        message=_comment(finding.message.splitlines()[0] if finding.message else ""),
+        target=comment(target.name),
+        message=comment(finding.message.splitlines()[0] if finding.message else ""),
         name="this_file.py",
         problems="\n".join(f"    {problem_source(p)}," for p in problems),
         shapes=json.dumps([{k: list(v) for k, v in gradient_shapes(p).items()} for p in problems]),
@@ -293,7 +293,7 @@ def script(target: Target, finding: Finding, outcome: Outcome) -> str:
     )
 
 
-def _comment(text: str) -> str:
+def comment(text: str) -> str:
     """Text that can stand inside a docstring."""
     return text.encode("unicode_escape").decode("ascii").replace('"""', "'''")
 

@@ -17,6 +17,7 @@ from typing import Any
 from conformance.again import reproducible
 from conformance.bench import Executed, TargetBench, Truths
 from conformance.cases import read_folder
+from conformance.diagnosis import Failure
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
 from conformance.results import finding_json
@@ -43,11 +44,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Judged:
-    """One finding on one target as it stands in the results, and what was executed for it."""
+    """One finding on one target as it stands in the results, what was executed for it, and what is to be diagnosed."""
 
     target: str
     finding: dict[str, Any]
     executed: Executed
+    failure: Failure | None = None
 
 
 def offers(target: Target, cell: str, dtype: str) -> bool:
@@ -87,8 +89,18 @@ def judge_item(item: Item) -> list[Judged]:
         saved = () if item.cases is None else read_folder(item.cases)
         search = Search(prop, bench, item.cell, item.dtype, item.profile, item.seed, saved)
         finding = run_search(search, target, truths)
-        found.append(Judged(name, finding_json(finding, target, item.report_dir), bench.executed))
+        json = finding_json(finding, target, item.report_dir)
+        found.append(Judged(name, json, bench.executed, _failure(finding)))
     return found
+
+
+def _failure(finding: Finding) -> Failure | None:
+    """What there is to diagnose: a wrong number, not a crash or a broken contract."""
+    smallest = finding.smallest
+    if smallest is None or smallest.verdict != "fail" or smallest.judgement is None:
+        return None
+    worst = finding.worst if finding.worst is not None and finding.worst.failed else smallest
+    return Failure(smallest.case.problem, worst.case.problem, smallest.companion)
 
 
 def run_search(search: Search, target: Target, truths: Truths) -> Finding:

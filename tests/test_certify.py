@@ -122,7 +122,7 @@ def test_certify_names_what_is_wrong_with_an_answer(capsys, tmp_path, function, 
     for word in words:
         assert word in finding["message"]
     lines = finding["message"].splitlines()
-    assert f"{GOOD}:{function} · elman tanh · T=" in lines[1]
+    assert f"{GOOD}:{function} · elman tanh · T=" in lines[2 if "diagnosis: " in lines[1] else 1]
     assert lines[-1].strip().startswith("replay: bpttcheck replay ")
     script = tmp_path / finding["counterexample"]["script"]
     if function != "exits_in_conversion":  # outside the suite nothing stops it from exiting with 0

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from conformance.render.badge import chart
-from conformance.render.terminal import FAILURES, SEVERITY, duration, entry, percent, ratio, shorten, tally, visible
+from conformance.render.terminal import (
+    FAILURES,
+    SEVERITY,
+    diagnosis_text,
+    duration,
+    entry,
+    percent,
+    ratio,
+    shorten,
+    tally,
+    visible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +70,7 @@ def _template() -> Template:
     environment.filters.update(
         count=_count,
         decimal=_decimal,
+        diagnosis=diagnosis_text,
         duration=duration,
         href=_href,
         lines=_Lines,

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from conformance.render.terminal import FAILURES, entry, ratio, tally, visible
+from conformance.render.terminal import FAILURES, diagnosis_text, entry, ratio, tally, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,8 +70,9 @@ def _text(finding: Mapping[str, Any]) -> str:
         )
     counterexample = finding["counterexample"]
     if counterexample:
-        if counterexample["diagnosis"]:
-            lines.append(f"diagnosis: {counterexample['diagnosis']}")
+        diagnosis = diagnosis_text(counterexample)
+        if diagnosis and diagnosis not in finding["message"]:
+            lines.append(f"diagnosis: {diagnosis}")
         lines += [f"script: {counterexample['script']}", f"replay: {counterexample['replay']}"]
     return "\n".join(lines)
 

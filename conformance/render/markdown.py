@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from conformance.render.terminal import FAILURES, clip, duration, entry, percent, ratio, shorten, tally, visible
+from conformance.render.terminal import (
+    FAILURES,
+    clip,
+    diagnosis_text,
+    duration,
+    entry,
+    percent,
+    ratio,
+    shorten,
+    tally,
+    visible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,8 +128,9 @@ def _failure(finding: Mapping[str, Any]) -> list[str]:
     title = " · ".join(code(finding[key], 60) for key in ("property", "cell", "dtype"))
     blocks = [f"**{finding['verdict']}**: {title}"]
     counterexample = finding["counterexample"]
-    if counterexample and counterexample["diagnosis"]:
-        blocks.append(f"Diagnosis: {code(counterexample['diagnosis'], 300)}")
+    diagnosis = diagnosis_text(counterexample) if counterexample else None
+    if diagnosis:
+        blocks.append(f"Diagnosis: {code(diagnosis, 400)}")
     if counterexample:
         blocks.append(f"Replay: {code(counterexample['replay'], 200)}")
     if finding["message"].strip():

@@ -188,13 +188,21 @@ def _heading(name: str, finding: Mapping[str, Any]) -> Text:
     return Text.assemble((finding["verdict"], f"bold {colour}"), f"  {name} · {where}")
 
 
+def diagnosis_text(counterexample: Mapping[str, Any]) -> str | None:
+    """Read the sentence of a diagnosis, which may be all there is of it."""
+    found = counterexample["diagnosis"]
+    sentence: str | None = found["sentence"] if isinstance(found, dict) else found
+    return sentence
+
+
 def _body(finding: Mapping[str, Any]) -> list[str]:
     """List the message, the diagnosis, and the command to replay it where the message does not hold it already."""
     lines = clip(visible(finding["message"], lines=True), _MESSAGE_LINES, 400).split("\n")
     counterexample = finding["counterexample"]
     if counterexample:
-        if counterexample["diagnosis"]:
-            lines.append(f"diagnosis: {visible(shorten(counterexample['diagnosis'], 400))}")
+        diagnosis = diagnosis_text(counterexample)
+        if diagnosis and diagnosis not in finding["message"]:
+            lines.append(f"diagnosis: {visible(shorten(diagnosis, 400))}")
         if counterexample["replay"] not in finding["message"]:
             lines.append(f"replay: {visible(shorten(counterexample['replay'], 400))}")
     return lines

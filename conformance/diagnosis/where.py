@@ -1,0 +1,127 @@
+"""Where an error sits: which arrays and entries are wrong, by how much, and from which sizes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bptt.errors import ProblemError
+from conformance.diagnosis.family import alike
+from conformance.diagnosis.match import Observation
+from conformance.diagnosis.tape import COLUMNS, Array, wide
+from properties.base import active_mask
+
+if TYPE_CHECKING:
+    from conformance.diagnosis.diagnose import Asked
+
+VALUES = {
+    "T": (1, 2, 3, 5, 8, 16, 17, 24, 33),
+    "B": (1, 2, 3, 4, 5),
+    "H": (1, 2, 4, 5, 8, 16, 33),
+    "D": (1, 2, 4, 5),
+    "K": (2, 3, 5),
+}
+LARGE = 12_000
+
+
+def describe(wrong: Sequence[Observation], when: str | None) -> str:
+    """The wrong arrays of the first wrong answer, with the entries concerned."""
+    seen = wrong[0]
+    parts = [_array(seen, key) for key in seen.wrong]
+    p = seen.base.problem
+    right = [key for key in seen.answer if key not in seen.wrong]
+    text = f"at T={p.T} B={p.B} D={p.D} H={p.H} K={p.K}: " + "; ".join(parts)
+    if right:
+        text += f"; right: {', '.join(right)}"
+    if seen.call > 1:
+        text += f"; at call {seen.call}, not before"
+    return text + (f"; {when}" if when else "")
+
+
+def _array(seen: Observation, key: str) -> str:
+    answer = np.asarray(seen.answer[key])
+    error, allowed = seen.base.truth.error(key, answer), seen.base.truth.allowed(key)
+    bad = ~(error <= allowed) & active_mask(seen.base.problem, key, answer.shape)
+    off, size = _norm(wide(answer) - seen.base.exact[key]), _norm(seen.base.exact[key])
+    how = "not finite" if not np.isfinite(answer).all() else f"off by {off / size:.1e} of its norm" if size else "not 0"
+    if bad.all() or not answer.ndim:
+        return f"{key} {how}"
+    places = []
+    for axis, name in enumerate(_axes(seen, key, answer.ndim)):
+        at = np.flatnonzero(bad.any(axis=tuple(i for i in range(bad.ndim) if i != axis)))
+        if len(at) < bad.shape[axis]:
+            shown = ", ".join(map(str, at[:6])) + (", …" if len(at) > 6 else "")
+            places.append(f"{name} {_gates(seen, key, at) or shown}")
+    share = f"{int(bad.sum())} of {bad.size} entries"
+    return f"{key} {how}, {share}" + (f" ({'; '.join(places)}; counted from 0)" if places else "")
+
+
+def _axes(seen: Observation, key: str, ndim: int) -> tuple[str, ...]:
+    if ndim == 3:
+        return ("steps", "batch rows", "units")
+    if key in ("dh0", "dc0"):
+        return ("batch rows", "units")
+    return ("rows", "columns")[-ndim:]
+
+
+def _gates(seen: Observation, key: str, at: Array) -> str:
+    """The gates whose blocks are concerned, where whole blocks are."""
+    p = seen.base.problem
+    gates, n = COLUMNS[p.cell], np.asarray(seen.answer[key]).shape[-1]
+    if len(gates) < 2 or n != len(gates) * p.H:
+        return ""
+    hit = sorted({int(i) // p.H for i in at})
+    return "of gate " + ", ".join(gates[k] for k in hit) if len(at) == len(hit) * p.H else ""
+
+
+def _norm(v: Array) -> float:
+    return float(np.sqrt((v * v).sum()))
+
+
+def triggers(asked: Asked, seen: Observation, right: Sequence[Observation]) -> str | None:
+    """From which sizes on it is wrong: one size at a time is changed in a problem that is answered wrongly."""
+    like = seen.base.problem
+    sizes = {name: getattr(like, name) for name in "TBDHK"}
+
+    def is_wrong(**change: int) -> bool | None:
+        T, B, D, H, K = (change.get(name, sizes[name]) for name in "TBDHK")
+        if T * B * H * H > LARGE:
+            return None
+        try:
+            problem = alike(like, (T, B, D, H, K), 40, asked.bench.support, same_truncation=True)
+        except ProblemError:
+            return None
+        if any(getattr(problem, name) != value for name, value in change.items()):
+            return None
+        found = asked.ask(problem)
+        return None if found is None else bool(found.wrong)
+
+    if not is_wrong():
+        return None
+    facts: list[str] = []
+    for name, values in VALUES.items():
+        if name == "K" and like.readout == "none":
+            continue
+        if name in "DHK" and sizes["D"] == sizes["H"] and len(facts) > 2:
+            continue
+        answers = [(value, is_wrong(**{name: value})) for value in values]
+        fact = _fact(name, sizes[name], [(v, a) for v, a in answers if a is not None])
+        if fact:
+            facts.append(fact)
+    return "wrong " + " and ".join(facts) if facts else None
+
+
+def _fact(name: str, own: int, answers: Sequence[tuple[int, bool]]) -> str | None:
+    """What the answers at several values of a size say; None where all are wrong alike."""
+    known = dict(answers) | {own: True}
+    wrong = sorted(v for v, bad in known.items() if bad)
+    right = sorted(v for v, bad in known.items() if not bad)
+    if not right:
+        return None
+    if max(right) < min(wrong):
+        return f"from {name} = {min(wrong)} on (right at {max(right)})"
+    if max(wrong) < min(right):
+        return f"up to {name} = {max(wrong)} (right at {min(right)})"
+    return f"at {name} = {', '.join(map(str, wrong[:5]))} (right at {', '.join(map(str, right[:5]))})"
