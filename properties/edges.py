@@ -57,6 +57,19 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
                 problem = _with_extra(problem, shape, extra)
             if problem is not None:
                 yield problem
+    yield from _empty_rows(support, cell, dtype, shape)
+
+
+def _empty_rows(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """A row of length 0 under every truncation: its final cotangents pass through, whatever is cut."""
+    if not (shape.lengths and "cotangent" in shape.losses):
+        return
+    names = {"readouts": shape.readouts[0], "losses": "cotangent", "activations": shape.activations[0]}
+    for i, kind in enumerate(shape.truncations):
+        wanted = {**names, "truncations": kind, "reductions": "sum"}
+        problem = generic(3000 + i, support, cell, dtype, (5, 3, 2, 3, 3), wanted)
+        if problem is not None:
+            yield replace(problem, lengths=np.array([5, 0, 3]))
 
 
 def _pairs(shape: Shape, far: bool) -> list[tuple[str, str | None]]:

@@ -237,7 +237,7 @@ def _loss(
         if only_last:  # a loss on the last step alone: what truncation hides from
             g[:-1] = 0
         ends = {f"g_{s}_final": array(B, H) for s in states} if shape.finals else {}
-        finals = ends if draw.flag() else {}
+        finals = {name: end for name, end in ends.items() if draw.flag()}  # each alone, too
         return Loss("cotangent", g=g, **finals)  # type: ignore[arg-type]
     time = draw.of(shape.reductions)
     batch = "tokens" if time == "tokens" else draw.of([r for r in shape.reductions if r != "tokens"] or ["sum"])
