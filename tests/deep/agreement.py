@@ -6,9 +6,10 @@ An array by some road is compared with reverse mode's, in bits of the working pr
 
     bits = p + log2(||a - r||_2 / scale)      scale = ||r||_2 + 2^p ||radius||_2                      (1)
 
-r is reverse mode's array and radius what ball arithmetic of p bits carries for it: 2^p times a radius is the sum of the
-absolute values of an entry's terms and of what their factors were made of, as ball arithmetic adds them up. Without it
-an array whose terms cancel (all of them do where a softmax has one class) would be nothing but rounding. At 0 bits two
+r is reverse mode's array and radius what ball arithmetic of p bits carries for it, by either road: 2^p times a radius
+is the sum of the absolute values of an entry's terms and of what their factors were made of, as ball arithmetic adds
+them up. Without it an array whose terms cancel (all of them do where a softmax has one class, or, in forward mode, where the
+cotangent of the last step and that of the final state do) would be nothing but rounding. At 0 bits two
 roads are as far apart as rounding may put them; one term of the double sum too many or too few costs nearly p bits.
 Differences err absolutely, by about 2^-2p: there 2^-p is added to the scale. They are taken of small problems.
 """
@@ -88,9 +89,11 @@ def compare(problem: Problem, prec: int, roads: Iterable[str]) -> Iterator[Compa
     keys = [f"d{name}" for name in (*problem.parameter_shapes(), "x", *(f"{s}0" for s in problem.spec.states))]
     for road in roads:
         found = solve(problem, N, road).values
+        own = balls if road == "differences" else solve(problem, BallNumbers(prec), road).values
         for key in keys:
             norm = exact.norm([copied(value) for value in reverse[key]])
-            scale = norm + exact.ldexp(exact.norm([radius(ball) for ball in balls[key]]), prec)
+            radii = [max(radius(a), radius(b)) for a, b in zip(balls[key], own[key], strict=True)]
+            scale = norm + exact.ldexp(exact.norm(radii), prec)
             scale += exact.ldexp(1, -prec) if road == "differences" else 0
             apart = [copied(a) - copied(r) for a, r in zip(found[key], reverse[key], strict=True)]
             distance = exact.norm(apart)
