@@ -393,7 +393,9 @@ def _overwritten(base: Base) -> Arrays:
         return np.asarray(new + np.where(member[0][s - 1][..., None], found[-1], 0))
 
     def seeds(tape: Tape, name: str, values: Array) -> Array:
-        some = tape.member.any(axis=-1, keepdims=True)  # a row that has ended is written over too, with zeros
+        some = np.asarray(
+            tape.member.any(axis=-1, keepdims=True)
+        )  # a row that has ended is written over too, with zeros
         member.append(some)
         later = np.cumsum(some[::-1], axis=0)[::-1]  # how many losses of the sweep there are from here on
         return np.where((later <= 1)[..., None], values, 0)
