@@ -8,9 +8,9 @@ An array by some road is compared with reverse mode's, in bits of the working pr
 
 r is reverse mode's array and radius what ball arithmetic of p bits carries for it, by either road: 2^p times a radius
 is the sum of the absolute values of an entry's terms and of what their factors were made of, as ball arithmetic adds
-them up. Without it an array whose terms cancel (all of them do where a softmax has one class, or, in forward mode, where the
-cotangent of the last step and that of the final state do) would be nothing but rounding. At 0 bits two
-roads are as far apart as rounding may put them; one term of the double sum too many or too few costs nearly p bits.
+them up. Without it an array whose terms cancel (all of them do where a softmax has one class or, in forward mode, where
+the cotangent of the last step and that of the final state do) would be nothing but rounding. At 0 bits two roads are as
+far apart as rounding may put them; one term of the double sum too many or too few costs nearly p bits.
 Differences err absolutely, by about 2^-2p: there 2^-p is added to the scale. They are taken of small problems.
 """
 

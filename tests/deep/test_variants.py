@@ -1,4 +1,4 @@
-"""Every variant of every cell under the property that reaches furthest: none is accused (`tox -e teeth`)."""
+"""Every variant of every cell, and every one of Elman's under all properties: none is accused (`tox -e teeth`)."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ def test_correct_variant_of_a_cell_is_not_accused(cell):
             profile = Profile("standard", 100, 0)
             finding = Search(PROPERTIES["oracle-agreement"], bench, cell, dtype, profile, 0).run()
             assert finding.verdict == "pass", (name, dtype, finding.message, finding.smallest)
+
+
+@pytest.mark.parametrize("name", variants("elman"))
+def test_correct_variant_of_elman_is_not_accused_by_any_property(name):
+    target = resolve(f"{CELLS_PY.with_name('elman.py')}:{name}")
+    for dtype in target.support.dtypes:
+        for prop in (prop for prop in PROPERTIES.values() if prop.concerns("elman")):
+            finding = Search(prop, TargetBench(target, dtype), "elman", dtype, Profile("smoke", 20, 0), 0).run()
+            assert finding.verdict in ("pass", "unsupported", "inconclusive"), (prop.id, finding.smallest)
