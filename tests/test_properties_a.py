@@ -75,7 +75,7 @@ def test_property_passes_for_numpy_and_says_something(name, cell, dtype):
     assert finding.smallest is None, finding.smallest
     assert finding.verdict in ("pass", "inconclusive"), finding.message
     assert finding.examples >= 6
-    assert finding.conclusive >= 0.95 * finding.examples
+    assert finding.conclusive >= 0.9 * finding.examples
 
 
 @pytest.mark.parametrize(("name", "bug"), [(name, bug) for name in WRONG for bug in WRONG[name]])
