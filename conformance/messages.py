@@ -52,9 +52,7 @@ def comparison_line(c: Comparison, dtype: str) -> str:
         sizes = f"off by {c.error:.3g}, budgets {c.allowed:.3g}"
         return f"{what} less that of {less}: got {number(c.got)}, want {number(c.want)}; {sizes}"
     if c.note:  # a norm against a bound
-        return (
-            f"{what}: got a norm of {number(c.got)}, want at most {number(c.allowed)} ({c.note} plus budget)"
-        )
+        return f"{what}: got a norm of {number(c.got)}, want at most {number(c.allowed)} ({c.note} plus budget)"
     off, budget = units(c.error, c.want, dtype), units(c.allowed, c.want, dtype)
     return f"{what}: got {number(c.got)}, want {number(c.want)}; off by {off}, budget {budget}"
 
