@@ -13,12 +13,14 @@ from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support, read_support
 from bptt.truncation import Truncation
+from conformance import engine
 from conformance.bench import TargetBench
 from conformance.engine import Finding, Profile, Search
 from conformance.targets import resolve
 from oracle.rational_numbers import RationalNumbers
 from oracle.solution import solve
 from properties import PROPERTIES
+from properties.base import Case, Judgement
 from properties.compare import Once, Part, of_sums
 from properties.norm_preservation import LONG, expected, within_theorem
 from properties.pieces import first_steps, padding, places, rows
@@ -37,35 +39,62 @@ IDS = (
     "truncation-nesting",
 )
 PAIRS = [(name, cell) for name in IDS for cell in CELLS if PROPERTIES[name].concerns(cell)]
-WRONG = {
-    "batch-consistency": ("initial_state_gradient_shared_by_rows", "slope_of_first_row_for_all", "third_row_lost"),
-    "causality": ("inputs_centred_over_the_sequence", "next_input_prefetched_too_early", "dx_one_step_late"),
-    "cotangent-linearity": ("loss_scale_left_in_bias", "weight_decay_in_the_gradient", "error_signal_clipped"),
-    "final-cotangent": ("final_gradient_replaces_last_loss", "final_gradient_at_every_step", "final_gradient_ignored"),
-    "norm-preservation": ("carry_rescaled_to_unit_norm", "float64_carry_kept_in_single", "carry_off_by_1e_9"),
-    "padding-invariance": ("padding_counted_in_the_loss", "padding_holds_a_gradient", "mean_over_padded_length"),
+WRONG = {  # by form, in the order of the property's FORMS: each has a planted bug that it sees without the others
+    "batch-consistency": (
+        "slope_of_first_row_for_all",
+        "initial_state_gradient_shared_by_rows",
+        "initial_state_gradient_shared_by_rows",
+    ),
+    "causality": ("next_input_prefetched_too_early", "dx_one_step_late"),
+    "cotangent-linearity": ("weight_decay_in_the_gradient", "loss_scale_left_in_bias", "error_signal_clipped"),
+    "final-cotangent": ("final_gradient_ignored", "final_gradient_replaces_last_loss", "final_gradient_at_every_step"),
+    "padding-invariance": ("padding_holds_a_gradient", "masked_steps_update_state", "padding_counted_in_the_loss"),
     "readout-locality": (
         "readout_weight_uses_state_before",
-        "readout_truncated_with_the_cell",
         "readout_weight_of_last_step_only",
+        "readout_truncated_with_the_cell",
     ),
-    "truncation-nesting": ("window_rounded_up_to_pairs", "window_ring_buffer_one_slot_short", "truncation_ignored"),
+    "truncation-nesting": ("window_rounded_up_to_pairs", "carry_accumulates"),
 }
+WRONG_NORMS = ("carry_rescaled_to_unit_norm", "float64_carry_kept_in_single", "carry_off_by_1e_9")
 WRONG_CELLS = {
-    "cell_gradient_without_forget_gate": ("cell-state-jacobian", "lstm"),
-    "cell_gradient_without_output": ("cell-state-jacobian", "lstm_1997"),
-    "carousel_ignored": ("cell-state-jacobian", "lstm_1997"),
-    "carousel_decays": ("cell-state-jacobian", "lstm_1997"),
-    "peepholes_send_nothing_back": ("cell-state-jacobian", "lstm_peephole"),
-    "final_cell_cotangent_ignored": ("final-cotangent", "lstm"),
+    "cell_gradient_without_forget_gate": ("cell-state-jacobian", "lstm", 0),
+    "cell_gradient_without_output": ("cell-state-jacobian", "lstm_1997", 0),
+    "carousel_ignored": ("cell-state-jacobian", "lstm_1997", 1),
+    "carousel_decays": ("cell-state-jacobian", "lstm_1997", 1),
+    "peepholes_send_nothing_back": ("cell-state-jacobian", "lstm_peephole", 0),
+    "final_cell_cotangent_ignored": ("final-cotangent", "lstm", 2),
 }
+FEW = Profile("x", 40, 0)
 
 
-def search(target: str, name: str, cell: str, dtype: str, profile: Profile, **support: Any) -> Finding:
-    """The finding of one property on a target, with its support narrowed."""
+class OneForm:
+    """A property in one of its forms."""
+
+    def __init__(self, name: str, form: int | None) -> None:
+        self.of, self.form = PROPERTIES[name], form
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.of, name)
+
+    def kept(self, case: Case) -> bool:
+        return self.form is None or case.parameters["form"] == self.form
+
+    def cases(self, *what: Any) -> Any:
+        return self.of.cases(*what).filter(self.kept)
+
+    def fixed(self, *what: Any) -> list[Case]:
+        return [case for case in self.of.fixed(*what) if self.kept(case)]
+
+
+def search(
+    target: str, name: str, cell: str, dtype: str, profile: Profile, form: int | None = None, **support: Any
+) -> Finding:
+    """The finding of one property, or one form of it, on a target, with its support narrowed."""
     found = resolve(target)
     found = replace(found, support=replace(found.support, **support))
-    return Search(PROPERTIES[name], TargetBench(found, dtype), cell, dtype, profile, 0).run()
+    prop: Any = OneForm(name, form)
+    return Search(prop, TargetBench(found, dtype), cell, dtype, profile, 0).run()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -75,26 +104,55 @@ def test_property_passes_for_numpy_and_says_something(name, cell, dtype):
     assert finding.smallest is None, finding.smallest
     assert finding.verdict in ("pass", "inconclusive"), finding.message
     assert finding.examples >= 6
-    assert finding.conclusive >= 0.9 * finding.examples
+    assert finding.conclusive >= 0.9 * finding.examples  # as few as six may miss the share of 0.95 by chance
 
 
-@pytest.mark.parametrize(("name", "bug"), [(name, bug) for name in WRONG for bug in WRONG[name]])
-def test_property_alone_fails_a_planted_bug(name, bug):
-    finding = search(f"{HERE}/mutants/elman.py:{bug}", name, "elman", "float64", Profile("x", 60, 0))
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name in WRONG for form in range(len(WRONG[name]))])
+def test_each_form_alone_fails_a_planted_bug(name, form):
+    finding = search(f"{HERE}/mutants/elman.py:{WRONG[name][form]}", name, "elman", "float64", FEW, form)
+    assert finding.verdict == "fail", (finding.verdict, finding.message)
+
+
+@pytest.mark.parametrize("bug", WRONG_NORMS)
+def test_norm_preservation_fails_what_is_off_in_the_last_bits(bug):
+    finding = search(f"{HERE}/mutants/elman.py:{bug}", "norm-preservation", "elman", "float64", FEW)
     assert finding.verdict == "fail", (finding.verdict, finding.message)
 
 
 @pytest.mark.parametrize("bug", sorted(WRONG_CELLS))
-def test_property_alone_fails_a_planted_bug_of_an_lstm(bug):
-    name, cell = WRONG_CELLS[bug]
-    finding = search(f"{HERE}/mutants/lstm.py:{bug}", name, cell, "float64", Profile("x", 60, 0))
+def test_each_form_alone_fails_a_planted_bug_of_an_lstm(bug):
+    name, cell, form = WRONG_CELLS[bug]
+    finding = search(f"{HERE}/mutants/lstm.py:{bug}", name, cell, "float64", FEW, form)
     assert finding.verdict == "fail", (finding.verdict, finding.message)
+
+
+RELATED = [name for name in WRONG if name != "truncation-nesting"]
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm_1997"])
+@pytest.mark.parametrize("name", RELATED)
+def test_runs_that_are_compared_are_the_same_in_the_exact_solutions(name, cell, monkeypatch):
+    """What a pair of runs may differ by is next to nothing: else it is no pair of the theorem, and would say little."""
+    judged: list[Judgement] = []
+    judge = engine.judge
+
+    def kept(*what: Any) -> Any:
+        outcome = judge(*what)
+        judged.append(outcome.judgement)
+        return outcome
+
+    monkeypatch.setattr(engine, "judge", kept)
+    lengths = name != "final-cotangent"  # there the cotangent of a row of length 0 is seen in dh0, and in nothing else
+    search("numpy", name, cell, "float64", Profile("x", 12, 0), lengths=lengths)
+    wants = [abs(c.want) for judgement in judged for c in judgement.comparisons]
+    assert len(wants) > 30
+    assert max(wants) < 1e-12  # what rounding the states and cotangents of one run to float64 makes of numbers near 1
 
 
 @pytest.mark.parametrize("name", sorted(WRONG))
 def test_counterexample_is_shrunk(name):
     bug = f"{HERE}/mutants/elman.py:{WRONG[name][0]}"
-    finding = search(bug, name, "elman", "float64", Profile("x", 60, 300))
+    finding = search(bug, name, "elman", "float64", Profile("x", 40, 300))
     problem = finding.smallest.case.problem
     assert problem.T <= 3, problem.T
     assert max(problem.B, problem.D, problem.H) <= 2, (problem.B, problem.D, problem.H)
@@ -170,8 +228,6 @@ class Strict:
 @pytest.mark.parametrize("narrow", NARROW, ids=range(len(NARROW)))
 @pytest.mark.parametrize("name", IDS)
 def test_cases_lie_within_what_a_target_offers(name, narrow, monkeypatch):
-    from conformance import engine
-
     judge = engine.judge
     monkeypatch.setattr(engine, "judge", lambda prop, case, bench: judge(prop, case, Strict(bench)))
     for cell in ("elman", "lstm_1997"):
