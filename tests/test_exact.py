@@ -6,14 +6,11 @@ rationals that note each result a format has no room for, and against implementa
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import hypothesis
@@ -36,6 +33,7 @@ from properties.base import Case
 from properties.exact_problems import CROWDED, LONG, PROPERTY, draw_exact, fixed_problems, recurrent_weights
 from properties.recipe import Draw
 from properties.strategies import to_dtype
+from tests.loading import load
 
 HERE = Path(__file__).parent
 Array = NDArray[Any]
@@ -47,21 +45,6 @@ TRUNCATIONS = (
 REDUCTIONS = (("sum", "sum"), ("mean", "sum"), ("sum", "mean"), ("mean", "mean"), ("tokens", "tokens"))
 EVERYTHING = Support(dtypes=("float64", "float32", "float16", "bfloat16"), h0_none=True)
 FIRST_FAILURE = Profile("x", 30, 0)
-
-
-def load(folder: str, name: str) -> ModuleType:
-    """A module of a folder of adapters, under a name of its own."""
-    path = HERE / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{folder}_{name}_exact", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.append(str(path.parent))
-    try:
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
 
 
 VARIANTS = load("variants", "elman").VARIANTS
@@ -630,7 +613,7 @@ BUGS = [  # the bug, and the number of steps of the first problem that shows it,
 
 def planted(bug: type[Any], steps: int) -> Target:
     """A target with the bug, for problems of up to so many steps."""
-    support = read_support(sys.modules["mutants_elman_base_exact"].SUPPORTS | {"max_size": {"T": steps}})
+    support = read_support(load("mutants", "elman_base").SUPPORTS | {"max_size": {"T": steps}})
     return Target(bug.__name__, "path", support, lambda problem: bug(problem).solve(), None, None)
 
 

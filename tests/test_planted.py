@@ -5,16 +5,16 @@ A bug must differ from the correct base, and be seen by the property that it nam
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from tests.loading import load
 
 Array = npt.NDArray[Any]
 Results = dict[str, Any]
@@ -39,21 +39,6 @@ WEIGHTS = ("dW_xh", "dW_hh", "db_h")
 ROUNDING = {"float64": 1e-12, "float32": 2e-5}  # of an array's norm, on problems that neither explode nor cancel
 LEFT_OUT = {"without_input_gradient": {"dx"}, "gradients_only": {"loss", "h", "o"}}
 FAR_ABOVE = {"float64": 3e-11, "float32": 1e-4}
-
-
-def load(folder: str, name: str) -> ModuleType:
-    """Load an adapter by its path, with its own folder importable meanwhile."""
-    path = HERE / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{folder}_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
 
 
 base = load("mutants", "elman_base")

@@ -15,7 +15,7 @@ from bptt.support import Support, read_support
 from bptt.truncation import Truncation
 from conformance import engine
 from conformance.bench import TargetBench
-from conformance.engine import Finding, Profile, Search
+from conformance.engine import LEAST_SHARE, Finding, Profile, Search
 from conformance.targets import resolve
 from oracle.rational_numbers import RationalNumbers
 from oracle.solution import solve
@@ -104,7 +104,7 @@ def test_property_passes_for_numpy_and_says_something(name, cell, dtype):
     assert finding.smallest is None, finding.smallest
     assert finding.verdict in ("pass", "inconclusive"), finding.message
     assert finding.examples >= 6
-    assert finding.conclusive >= 0.9 * finding.examples  # as few as six may miss the share of 0.95 by chance
+    assert finding.conclusive >= LEAST_SHARE * finding.examples  # as few as six may miss the share of 0.95 by chance
 
 
 @pytest.mark.parametrize(("name", "form"), [(name, form) for name in WRONG for form in range(len(WRONG[name]))])

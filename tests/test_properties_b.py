@@ -23,7 +23,7 @@ from conformance.again import reproducible
 from conformance.bench import TargetBench, Truths
 from conformance.contract import laid_out, malformed
 from conformance.counterexample import write_script
-from conformance.engine import Finding, Profile, Search
+from conformance.engine import LEAST_SHARE, Finding, Profile, Search
 from conformance.targets import Target, resolve
 from properties import PROPERTIES, extremes
 from properties.base import FAULTS, LAYOUTS, Case
@@ -65,7 +65,7 @@ def test_property_passes_numpy_and_says_something(prop, cell):
         assert finding.smallest is None, finding.smallest
         assert finding.verdict in ("pass", "inconclusive"), finding.message
         assert finding.examples >= 6
-        assert finding.conclusive >= 0.9 * finding.examples
+        assert finding.conclusive >= LEAST_SHARE * finding.examples
 
 
 @pytest.mark.parametrize(("prop", "name"), [(prop, name) for prop, names in KILLS.items() for name in names])

@@ -6,10 +6,7 @@ files that it writes and the replay, is tests/deep/test_planted_commands.py (`to
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,27 +14,13 @@ from conformance.bench import TargetBench
 from conformance.engine import Profile, Search
 from conformance.targets import resolve
 from properties import PROPERTIES
+from tests.loading import load
 
 HERE = Path(__file__).parent
 FIRST_FAILURE = Profile("standard", 100, 0)
 BRIEF = Profile("smoke", 20, 0)
 FAR_REACHING = ("oracle-agreement", "exact-problems", "memory", "batch-consistency")
 """What every variant is judged by here; tests/deep/test_variants.py takes all properties."""
-
-
-def load(folder: str, name: str) -> ModuleType:
-    """A table of adapters, as a module of its own name (both folders have an elman.py)."""
-    path = HERE / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{folder}_{name}_table", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.append(str(path.parent))
-    try:
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
 
 
 PLANTED = {

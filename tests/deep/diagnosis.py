@@ -17,7 +17,7 @@ from conformance.diagnosis import Failure, diagnose
 from conformance.engine import Finding, Profile, Search
 from conformance.targets import Target, resolve
 from properties import PROPERTIES
-from tests.test_teeth import load
+from tests.loading import load
 
 FIRST_FAILURE = Profile("standard", 100, 0)
 

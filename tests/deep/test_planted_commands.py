@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 import subprocess
@@ -12,22 +11,12 @@ from pathlib import Path
 import pytest
 
 from conformance.cli import main
+from tests.loading import load
 
 MUTANTS = Path(__file__).parent.parent / "mutants"
 
 
-def planted(table: str) -> dict[str, object]:
-    """A table of planted bugs."""
-    sys.path.append(str(MUTANTS))
-    spec = importlib.util.spec_from_file_location(f"planted_{table}", MUTANTS / f"{table}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return dict(module.PLANTED)
-
-
-PLANTED = {(table, name): bug for table in ("elman", "lstm") for name, bug in planted(table).items()}
+PLANTED = {(table, name): bug for table in ("elman", "lstm") for name, bug in load("mutants", table).PLANTED.items()}
 
 
 @pytest.mark.parametrize(("table", "name"), sorted(PLANTED))

@@ -164,6 +164,14 @@ def wide_inverse(op: str, h: Array) -> Array:
 # ---- edges -------------------------------------------------------------------------------------------------------
 
 
+GRU_EDGES = {
+    ("mix0", 0): "from h_t to the update gate",
+    ("mix0", 1): "from h_t to n",
+    ("mix0", 2): "from h_t straight to h_{t-1}, z∘dh",
+    ("mul0", 0): "from n to the reset gate",
+    ("mul0", 1): "from n to h_{t-1}, through the reset product",
+    ("linear0", 2): "from the gates r and z to h_{t-1}",
+}
 EDGES: dict[str, dict[tuple[str, int], str]] = {
     "lstm": {
         ("mul0", 0): "from c_t to the forget gate",
@@ -197,22 +205,7 @@ EDGES: dict[str, dict[tuple[str, int], str]] = {
         ("linear2", 2): "from g to h_{t-1}",
         ("linear3", 2): "from the output gate to h_{t-1}",
     },
-    "gru_reset_after": {
-        ("mix0", 0): "from h_t to the update gate",
-        ("mix0", 1): "from h_t to n",
-        ("mix0", 2): "from h_t straight to h_{t-1}, z∘dh",
-        ("mul0", 0): "from n to the reset gate",
-        ("mul0", 1): "from n to h_{t-1}, through the reset product",
-        ("linear0", 2): "from the gates r and z to h_{t-1}",
-    },
-    "gru_reset_before": {
-        ("mix0", 0): "from h_t to the update gate",
-        ("mix0", 1): "from h_t to n",
-        ("mix0", 2): "from h_t straight to h_{t-1}, z∘dh",
-        ("mul0", 0): "from n to the reset gate",
-        ("mul0", 1): "from n to h_{t-1}, through the reset product",
-        ("linear0", 2): "from the gates r and z to h_{t-1}",
-    },
+    **dict.fromkeys(("gru_reset_after", "gru_reset_before"), GRU_EDGES),
     "elman": {},
 }
 """What flows back from an operation to its i-th input, in words."""

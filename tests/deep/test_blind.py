@@ -1,0 +1,35 @@
+"""Every bug that was written blind is caught by some property at the standard profile (`tox -e teeth`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.bench import TargetBench
+from conformance.engine import Profile, Search
+from conformance.targets import afresh, resolve
+from properties import PROPERTIES
+from tests.loading import load
+
+PLANTED = load("mutants", "blind").PLANTED
+FILE = Path(__file__).parents[1] / "mutants" / "blind.py"
+FIRST_FAILURE = Profile("standard", 100, 0)
+FIRST = "oracle-agreement"
+
+
+def caught(name: str) -> bool:
+    """Whether a property fails the bug in a cell and dtype; the property that reaches furthest is asked first."""
+    target = resolve(f"{FILE}:{name}")
+    for prop in sorted(PROPERTIES.values(), key=lambda prop: prop.id != FIRST):
+        for dtype in target.support.dtypes:
+            for cell in filter(prop.concerns, target.support.cells):
+                bench = TargetBench(afresh(target), dtype)
+                if Search(prop, bench, cell, dtype, FIRST_FAILURE, 0).run().verdict in ("fail", "crash"):
+                    return True
+    return False
+
+
+@pytest.mark.parametrize("name", sorted(PLANTED))
+def test_bug_written_blind_is_caught(name):
+    assert caught(name)
