@@ -110,10 +110,10 @@ def test_no_nesting_costs_more_than_nested(sizes: tuple[int, int, int]) -> None:
             signs = [1 if axis == kind - 1 else 0 for axis in range(3)]
             shape = [n if use else 1 for n, use in zip(sizes, signs, strict=True)]
             terms = np.abs(terms) * rng.choice([-1.0, 1.0], shape)
-        groups = Groups(T, B)
+        groups = Groups(np.ones((T, B, 1)), 1)
         for s in range(T):
             V = terms[:, s].T[:, :, None]
-            groups.add(s, np.arange(T), np.ones((B, 1)), V, np.zeros((B, 1)))
+            groups.add(s, np.arange(T), V, np.zeros((B, 1)))
         bound = MODEL.nested((T * B, T + B), np.abs(terms).sum(), np.asarray(groups.total()))
         for order in orders:
             assert nested_cost(terms, order) <= float(np.max(bound)), (kind, order)

@@ -42,25 +42,23 @@ from oracle.budget.transport import ROUND, Tangents, Transport, step_tangents
 
 @dataclass
 class Adjoint:
-    """What arrives at a node: V (B,n,w), the signed v of n losses, F (B,w), what float64 did to them, E and q, and Z.
+    """What arrives at a node: V (B,n,w), the signed v of n losses, and bounds (4,B,w).
 
-    Z is what M would be if nothing had cancelled in the losses' own gradients, such as p - y of a softmax.
+    bounds  what float64 did to V; q; E; and Z, what M would be if nothing had cancelled in the losses' own gradients,
+            such as p - y of a softmax
     """
 
     V: Floats
-    F: Floats
-    E: Floats
-    q: Floats
-    Z: Floats
+    bounds: Floats
 
     @property
     def M(self) -> Floats:
         """The sum of |v| over the losses, with what float64 did to it."""
-        size: Floats = np.abs(self.V).sum(axis=1) + self.F
+        size: Floats = np.abs(self.V).sum(axis=1) + self.bounds[0]
         return size
 
     def __add__(self, other: Adjoint) -> Adjoint:
-        return Adjoint(self.V + other.V, self.F + other.F, self.E + other.E, self.q + other.q, self.Z + other.Z)
+        return Adjoint(self.V + other.V, self.bounds + other.bounds)
 
 
 @dataclass
@@ -94,32 +92,32 @@ class BackwardErrors:
 
 
 class Groups:
-    """The terms X_s^T v(t,s) of a parameter's gradient, added up for each loss t, each step s, and each row b."""
+    """The terms X_s^T v(t,s) of a parameter's gradient, added up for each loss t, each step s, and each row b.
 
-    def __init__(self, T: int, B: int) -> None:
-        self.sizes = (T, B)
-        self.parts: tuple[Floats, Floats, Floats, Floats] | None = None
+    X (T,B,m) is what v, (B,w) at each step, is multiplied with; before that, entry by entry, with `factor` (T,B,w).
+    """
 
-    def add(self, s: int, losses: NDArray[np.int64], X: Floats, V: Floats, lost: Floats) -> None:
-        """Terms of step s: X (B,m), V (B,n,w) of the losses given, and lost (B,w), what float64 did to V."""
-        (B, m), w = X.shape, V.shape[-1]
-        if self.parts is None:
-            T, _ = self.sizes
-            self.parts = np.zeros((T, m, w)), np.zeros((T, m, w)), np.zeros((B, m, w)), np.zeros((m, w))
-        by_loss, by_step, by_row, float64 = self.parts
-        by_loss[losses] += X.T @ V.swapaxes(0, 1)
-        summed = V.sum(axis=1)
-        by_step[s] += X.T @ summed
-        by_row += X[:, :, None] * summed[:, None, :]
-        float64 += np.abs(X).T @ lost
+    def __init__(self, X: Floats, w: int, factor: Floats | None = None) -> None:
+        T, B, m = X.shape
+        self.X, self.factor, self.by_loss = X, factor, np.zeros((T, m, w))
+        self.summed, self.lost = np.zeros((2, T, B, w))
 
-    def total(self) -> Floats | float:
+    def add(self, s: int, losses: NDArray[np.int64], V: Floats, lost: Floats) -> None:
+        """Terms of step s: V (B,n,w) of the losses given, and lost (B,w), what float64 did to V."""
+        if self.factor is not None:
+            V, lost = V * self.factor[s][:, None, :], lost * np.abs(self.factor[s])
+        self.by_loss[losses] += self.X[s].T @ V.swapaxes(0, 1)
+        self.summed[s] += V.sum(axis=1)
+        self.lost[s] += lost
+
+    def total(self) -> Floats:
         """The largest of the three sums of absolute values: (4)."""
-        if self.parts is None:
-            return 0.0
-        *sums, float64 = self.parts
-        largest: Floats = np.max([np.abs(part).sum(axis=0) for part in sums], axis=0) + float64
-        return largest
+        m, w = self.by_loss.shape[1:]
+        by_step = self.X.swapaxes(-1, -2) @ self.summed
+        by_row = np.moveaxis(self.X, 0, -1) @ self.summed.swapaxes(0, 1)
+        largest = np.max([np.abs(part).sum(axis=0) for part in (self.by_loss, by_step, by_row)], axis=0)
+        float64: Floats = np.abs(self.X.reshape(-1, m)).T @ self.lost.reshape(-1, w)
+        return np.asarray(largest + float64)
 
 
 def backward_errors(
@@ -131,10 +129,8 @@ def backward_errors(
         steps = list(sweep.steps)
         if steps:
             engine.run(sweep, steps[0], steps[-1], seeds)
-    totals = {key: np.asarray(groups.total()) for key, groups in engine.rules.groups.items()}
-    return BackwardErrors(
-        engine.size, engine.error, engine.scale, engine.inputs, totals, engine.initial, engine.rules.peak
-    )
+    size, error, scale = ({k: kept[i] for k, kept in engine.kept.items()} for i in range(3))
+    return BackwardErrors(size, error, scale, engine.inputs, engine.rules.totals(), engine.initial, engine.rules.peak)
 
 
 class _Passes:
@@ -144,9 +140,7 @@ class _Passes:
         self.slack, self.tiny = conversion(graph) * ROUND, underflow(graph)
         self.cuts = {k: both for k, both in tangents.items() if graph.places[k].op == "linear"}
         self.rules = _Backward(graph, model, forward, self.cuts)
-        self.size = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
-        self.error = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
-        self.scale = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+        self.kept = {k: np.zeros((3, *p.value.shape)) for k, p in enumerate(graph.places) if not p.constant}  # M, E, Z
         width = next(p.value.shape[-1] for p in graph.places if p.name == "x")
         self.inputs = {
             k: np.zeros((*graph.active.shape, width)) for k, p in enumerate(graph.places) if p.op == "linear"
@@ -186,14 +180,14 @@ class _Passes:
             live = (r >= sweep.first)[:, None]
             each[~live[:, 0]] = 0.0
             F, E, Z = (np.where(live, bound, 0.0) for bound in (F, E, Z))
-            at = Adjoint(each[:, : i + 1], F, E, np.zeros_like(E), Z)
-            M, E = at.M, at.E
+            at = Adjoint(each[:, : i + 1], np.stack([F, np.zeros_like(E), E, Z]))
+            M = at.M
             sent = M.sum(axis=-1, keepdims=True)
             arrived = sources[:, : i + 1, 0].sum(axis=(1, 2))[:, None]
-            at.F = at.F + self.slack * M  # what this step's products in float64 add
+            at.bounds[0] += self.slack * M  # what this step's products in float64 add
             before, cut = self.rules.step(r - 1, at, last, self.tiny * sent, self)
             each[:, : i + 1] = before.V
-            pending[:, 0] = np.concatenate([before.q, *cut], axis=-1)
+            pending[:, 0] = np.concatenate([before.bounds[1], *cut], axis=-1)
             pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", E, self.J_abs[r - 1]) + self.tiny * arrived
             for q, (_, absolute) in zip(cut, self.cuts.values(), strict=True):
                 pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", q, absolute[r - 1])
@@ -205,162 +199,146 @@ class _Passes:
             self.initial = (M, E, Z)
 
 
+@dataclass
+class Edge:
+    """An entrywise use of place `into`, for all steps: v goes back times `factor` (none: 1), E times its `size`.
+
+    The rounding is computed M times `gain`, and `lost` where the computed M and `there` are not zero; `float64` M is
+    what is unknown to us of a factor rounded to float64.
+    """
+
+    into: int
+    factor: Floats | None
+    size: Floats | None
+    gain: Floats
+    there: NDArray[np.bool_]
+    lost: float
+    float64: Floats | None
+
+
+@dataclass
+class Products:
+    """A linear node's products: their weights side by side, and where each product's columns are.
+
+    into    (place, columns, terms, what underflow loses, what is read as 0 or none) for each X but x
+    x       the columns of x, where it is among them
+    """
+
+    W: Floats
+    size: Floats
+    into: list[tuple[int, slice, float, float, Floats | None]]
+    x: list[slice]
+
+
 class _Backward:
     def __init__(self, graph: Graph, model: Model, forward: ForwardErrors, cuts: Tangents) -> None:
         self.graph, self.model, self.forward, self.cuts = graph, model, forward, cuts
-        self.groups: dict[tuple[int, int], Groups] = {}
+        self.groups: dict[int, Groups] = {}
+        self.entries: dict[int, list[tuple[int, slice]]] = {}  # the parameters that enter a place, and their rows of X
+        self.edges: dict[int, list[Edge]] = {}
+        self.products: dict[int, Products] = {}
         self.peak = 0.0
+        for k, place in enumerate(graph.places):
+            if place.constant or place.op in {"leaf", "hold", "columns"}:
+                continue
+            self.edges[k] = []
+            if place.op == "linear":
+                self._linear(k)
+            else:
+                getattr(self, "_activation" if place.op in ACTIVATIONS else f"_{place.op}")(k)
+
+    def totals(self) -> dict[tuple[int, int], Floats]:
+        """The largest sums in (4), for each place k and parameter i that enters it."""
+        found = {}
+        for k, groups in self.groups.items():
+            total = groups.total()
+            found |= {(k, i): total[rows] for i, rows in self.entries[k]}
+        return found
 
     def step(self, t: int, at: Adjoint, last: int, lost: Floats, into: _Passes) -> tuple[Adjoint, list[Floats]]:
         """The adjoint of the state before step t+1 (counting from 1), from that of the state after it, and q of cuts.
 
         `last` is the step of loss 0; lost (B,1) is what underflow in float64 may take from an adjoint.
         """
-        graph = self.graph
-        self.t, self.lost, self.losses = t, lost, last - 1 - np.arange(at.V.shape[1])
-        self.bounds: dict[int, Adjoint] = {}
-        cut = {k: np.zeros((at.E.shape[0], both[0].shape[-1])) for k, both in self.cuts.items()}
+        graph, model = self.graph, self.model
+        losses = last - 1 - np.arange(at.V.shape[1])
+        B, n, _ = at.V.shape
+        known: dict[int, Adjoint] = {}
+        cut = {k: np.zeros((B, both[0].shape[-1])) for k, both in self.cuts.items()}
         offset = 0
         for i in graph.outputs.values():
-            H = graph.places[i].value.shape[-1]
-            part = slice(offset, offset + H)
-            self.bounds[i] = Adjoint(at.V[..., part], at.F[:, part], at.E[:, part], at.q[:, part], at.Z[:, part])
-            offset += H
+            end = offset + graph.places[i].value.shape[-1]
+            known[i] = Adjoint(at.V[..., offset:end], at.bounds[..., offset:end])
+            offset = end
         for k in range(len(graph.places) - 1, -1, -1):
-            place = graph.places[k]
-            if place.constant or k not in self.bounds:
+            if k not in known or graph.places[k].constant:
                 continue
-            at = self.bounds[k]
-            self.k, self.at, self.M = k, at, at.M
-            into.size[k][t] += self.M
-            into.error[k][t] += at.E
-            into.scale[k][t] += at.Z
-            if place.op in {"leaf", "hold"}:
+            at, op = known[k], graph.places[k].op
+            M = at.M
+            into.kept[k][0, t] += M
+            into.kept[k][1:, t] += at.bounds[2:]
+            if op in {"leaf", "hold"}:
                 continue
             if k in cut:
-                cut[k], at.q = at.q, np.zeros_like(at.q)
-            if place.op == "linear":
-                self._linear(into)
-            else:
-                getattr(self, "_activation" if place.op in ACTIVATIONS else f"_{place.op}")()
-        B, n, _ = at.V.shape
+                cut[k] = at.bounds[1]
+                at.bounds = at.bounds.copy()
+                at.bounds[1] = 0.0
+            if k in self.groups:
+                self.groups[k].add(t, losses, at.V, at.bounds[0] + lost)
+            if op == "columns":
+                self._columns(k, at, known)
+                continue
+            computed = M + model.u * at.bounds[2]
+            if op == "linear":
+                self._back(k, t, at, computed, known, into)
+            for edge in self.edges[k]:
+                self._through(edge, t, at, M, computed, known)
         parts = []
         for i in graph.inputs.values():
             H = graph.places[i].value.shape[-1]
-            parts.append(self.bounds.get(i, Adjoint(np.zeros((B, n, H)), *np.zeros((4, B, H)))))
-        together = (np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in ("V", "F", "E", "q", "Z"))
-        return Adjoint(*together), list(cut.values())
+            parts.append(known.get(i, Adjoint(np.zeros((B, n, H)), np.zeros((4, B, H)))))
+        if len(parts) == 1:
+            return parts[0], list(cut.values())
+        V, bounds = (np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in ("V", "bounds"))
+        return Adjoint(V, bounds), list(cut.values())
 
-    def _give(self, i: int, value: Adjoint) -> None:
-        if not self.graph.places[i].constant:
-            self.bounds[i] = self.bounds[i] + value if i in self.bounds else value
+    @staticmethod
+    def _give(known: dict[int, Adjoint], i: int, value: Adjoint) -> None:
+        known[i] = known[i] + value if i in known else value
 
-    def _collect(self, at: int, X: Floats, V: Floats, F: Floats) -> None:
-        """The terms of a parameter's gradient: of the place that X W or the parameter enters, at input `at`."""
-        live = self.graph.active[self.t][:, None]
-        groups = self.groups.setdefault((self.k, at), Groups(*self.graph.active.shape))
-        groups.add(self.t, self.losses, np.where(live, X, 0.0), V, F + self.lost)
+    def _through(self, edge: Edge, t: int, at: Adjoint, M: Floats, computed: Floats, known: dict[int, Adjoint]) -> None:
+        """What an entrywise use gives back: (3)."""
+        r = computed * edge.gain[t] + edge.lost * ((computed > 0) & edge.there[t])  # a product with 0 is exact
+        if edge.factor is None or edge.size is None:
+            V, bounds = at.V, at.bounds.copy()
+        else:
+            V, bounds = at.V * edge.factor[t][:, None, :], at.bounds * edge.size[t]
+        if edge.float64 is not None:
+            bounds[0] += edge.float64[t] * M
+        bounds[1:3] += r
+        self._give(known, edge.into, Adjoint(V, bounds))
 
-    def _through(
-        self, i: int, factor: Floats, slack: Floats | float, roundings: float, float64: Floats | float = 0.0
+    def _back(
+        self, k: int, t: int, at: Adjoint, computed: Floats, known: dict[int, Adjoint], into: _Passes
     ) -> None:
-        """An entrywise use with derivative `factor`, known to within `slack` here and `float64` to us: (3)."""
-        model, at = self.model, self.at
-        computed = self.M + model.u * at.E
-        magnitude = np.abs(factor)
-        r = computed * slack + roundings * computed * (magnitude + model.u * slack)
-        r = r + model.lost(roundings) * ((computed > 0) & (magnitude + slack > 0))  # a product with 0 is exact
-        signed = at.V * (factor if factor.ndim == 1 else factor[:, None, :])
-        self._give(
-            i,
-            Adjoint(
-                signed,
-                magnitude * at.F + float64 * self.M,
-                magnitude * at.E + r,
-                magnitude * at.q + r,
-                magnitude * at.Z,
-            ),
-        )
+        """What the products of a linear node give back."""
+        products, model = self.products[k], self.model
+        V = at.V @ products.W
+        bounds, sizes = at.bounds @ products.size, computed @ products.size
+        self.peak = max(self.peak, float(sizes.max(initial=0.0)))
+        for columns in products.x:
+            into.inputs[k][t] += np.abs(V[..., columns]).sum(axis=1) + bounds[0, :, columns]
+        lost = computed.max(axis=-1, keepdims=True) > 0
+        for i, columns, n, underflown, flushed in products.into:
+            r = n * sizes[:, columns] + underflown * lost
+            if flushed is not None:
+                r = r + computed @ flushed
+            part = bounds[..., columns].copy()
+            part[1:3] += r
+            self._give(known, i, Adjoint(V[..., columns], part))
 
-    def _terms(self, i: int) -> float:
-        """How many terms are summed into the adjoint at place i; 1 more for the product itself."""
-        return self.model.terms(self.graph.places[i].consumers + 1)
-
-    def _linear(self, into: _Passes) -> None:
-        places, place, model, at = self.graph.places, self.graph.places[self.k], self.model, self.at
-        computed = self.M + model.u * at.E
-        for i in range(place.products):
-            X, W = place.inputs[2 * i], place.inputs[2 * i + 1]
-            self._collect(W, places[X].value[self.t], at.V, at.F)
-            Wt = places[W].magnitude.T
-            size = computed @ Wt
-            self.peak = max(self.peak, float(size.max(initial=0.0)))
-            if places[X].name == "x":
-                into.inputs[self.k][self.t] += np.abs(at.V @ places[W].value.T).sum(axis=1) + at.F @ Wt
-                continue
-            n = self._terms(X)
-            r = n * size + model.lost(places[X].consumers + 1) * (computed.max(axis=-1, keepdims=True) > 0)
-            if model.flush:
-                r = r + computed @ model.read(places[W].value).T
-            self._give(X, Adjoint(at.V @ places[W].value.T, at.F @ Wt, at.E @ Wt + r, at.q @ Wt + r, at.Z @ Wt))
-        addends = [i for i in place.inputs[2 * place.products :] if not places[i].constant]
-        for i in place.inputs[2 * place.products :]:
-            if places[i].constant:
-                self._collect(i, np.ones((at.V.shape[0], 1)), at.V, at.F)
-        for i in addends:  # in forward mode the sum stands on this side, with the products' tangents in it
-            self._through(i, np.ones(1), 0.0, max(self._terms(i), self._tangents(place, len(addends))))
-
-    def _tangents(self, place: Place, addends: int) -> float:
-        """How many terms the tangent of a linear node has in forward mode: x has none, a parameter is one more."""
-        places = self.graph.places
-        pairs = [place.inputs[2 * i : 2 * i + 2] for i in range(place.products)]
-        return self.model.terms(sum(places[W].value.shape[0] for X, W in pairs if places[X].name != "x") + addends + 1)
-
-    def _activation(self) -> None:
-        place, model = self.graph.places[self.k], self.model
-        i = place.inputs[0]
-        assert place.slope is not None
-        slope, z, D = place.slope[self.t], place.value[self.t], self.forward.nodes[self.k][self.t]
-        if place.op == "identity":
-            self._through(i, slope, 0.0, self._terms(i) - 1)
-            return
-        if place.op == "relu":
-            a, Da = self.graph.places[i].value[self.t], self.forward.nodes[i][self.t]
-            slack = np.where(np.abs(a) <= model.u * Da * INFLATE, 1 / model.u, 0.0)  # a kink: anything in [0,1]
-        elif place.op == "tanh":  # 1-h^2, (1-h)(1+h), or dh - dh h h
-            slack = 2 * np.abs(z) * D + model.u * D * D + 2 + 3 * slope + model.eta
-        else:  # s (1-s), s - s^2, or by way of tanh
-            by_tanh = 0.25  # (1-T^2)/4 with T = tanh(a/2): the roundings of T^2 and of 1-T^2
-            slack = np.abs(1 - 2 * z) * D + model.u * D * D + z * z + 3 * slope + by_tanh + model.eta
-        self._through(i, slope, slack, self._terms(i))
-
-    def _mul(self) -> None:
-        a, b = self.graph.places[self.k].inputs
-        for this, other in ((a, b), (b, a)):
-            place = self.graph.places[other]
-            value = place.value if place.constant else place.value[self.t]
-            slack = self.model.read(value) if place.constant else self.forward.nodes[other][self.t]
-            if self.graph.places[this].constant:
-                one = np.ones((value.shape[0], 1))
-                self._collect(this, one, value[:, None, :] * self.at.V, np.abs(value) * (self.at.F + self.lost))
-                continue
-            self._through(this, np.broadcast_to(value, self.M.shape), slack, self._terms(this))
-
-    def _add(self) -> None:
-        for i in self.graph.places[self.k].inputs:
-            self._through(i, np.ones(1), 0.0, self._terms(i))
-
-    def _mix(self) -> None:
-        z, n, h = self.graph.places[self.k].inputs
-        D = {i: self.forward.nodes[i][self.t] for i in (z, n, h)}
-        vz, vn, vh = (self.graph.places[i].value[self.t] for i in (z, n, h))
-        both = np.abs(vh) + np.abs(vn)
-        self._through(z, vh - vn, D[h] + D[n] + 3 * both, self._terms(z), 2 * ROUND * both)
-        self._through(n, 1 - vz, D[z] + 2, self._terms(n), 2 * ROUND)
-        self._through(h, vz, D[z], self._terms(h))
-
-    def _columns(self) -> None:
-        place, at = self.graph.places[self.k], self.at
+    def _columns(self, k: int, at: Adjoint, known: dict[int, Adjoint]) -> None:
+        place = self.graph.places[k]
         source = place.inputs[0]
         start, stop = place.extra or (0, 0)
 
@@ -369,4 +347,111 @@ class _Backward:
             full[..., start:stop] = part
             return full
 
-        self._give(source, Adjoint(wide(at.V), wide(at.F), wide(at.E), wide(at.q), wide(at.Z)))
+        self._give(known, source, Adjoint(wide(at.V), wide(at.bounds)))
+
+    # What each operation's derivative is, and how well an implementation knows it: for all steps, before the pass.
+
+    def _edge(
+        self,
+        k: int,
+        i: int,
+        factor: Floats | None,
+        slack: Floats | float,
+        roundings: float,
+        float64: Floats | None = None,
+    ) -> None:
+        """Place k uses place i with derivative `factor`, known to within `slack` here and `float64` to us."""
+        if self.graph.places[i].constant:
+            return
+        model = self.model
+        size = None if factor is None else np.abs(factor)
+        magnitude = np.ones(1) if size is None else size
+        gain = slack + roundings * (magnitude + model.u * slack)
+        shape = self.graph.places[k].value.shape
+        there = np.broadcast_to(magnitude + slack > 0, shape)
+        self.edges[k].append(
+            Edge(i, factor, size, np.broadcast_to(gain, shape), there, model.lost(roundings), float64)
+        )
+
+    def _enter(self, k: int, entries: list[tuple[int, Floats]], factor: Floats | None = None) -> None:
+        """Parameters, by place, whose gradients are sums of X (T,B,m) times v of place k, or times `factor` v."""
+        if not entries:
+            return
+        X = np.where(self.graph.active[:, :, None], np.concatenate([part for _, part in entries], axis=-1), 0.0)
+        self.groups[k] = Groups(X, self.graph.places[k].value.shape[-1], factor)
+        ends = np.cumsum([0] + [part.shape[-1] for _, part in entries]).tolist()
+        self.entries[k] = [(i, slice(*ends[j : j + 2])) for j, (i, _) in enumerate(entries)]
+
+    def _terms(self, i: int) -> float:
+        """How many terms are summed into the adjoint at place i; 1 more for the product itself."""
+        return self.model.terms(self.graph.places[i].consumers + 1)
+
+    def _linear(self, k: int) -> None:
+        places, place, model = self.graph.places, self.graph.places[k], self.model
+        ones = np.ones((*self.graph.active.shape, 1))
+        pairs = [place.inputs[2 * i : 2 * i + 2] for i in range(place.products)]
+        rest = place.inputs[2 * place.products :]
+        entries = [(W, places[X].value) for X, W in pairs] + [(i, ones) for i in rest if places[i].constant]
+        self._enter(k, entries)
+        into, x, end = [], [], 0
+        for X, W in pairs:
+            start, end = end, end + places[W].value.shape[0]
+            if places[X].name == "x":
+                x.append(slice(start, end))
+                continue
+            flushed = model.read(places[W].value).T if model.flush else None
+            into.append((X, slice(start, end), self._terms(X), model.lost(places[X].consumers + 1), flushed))
+        W = np.concatenate([np.zeros((0, place.value.shape[-1])), *(places[W].value for _, W in pairs)])
+        self.products[k] = Products(np.ascontiguousarray(W.T), np.ascontiguousarray(np.abs(W.T)), into, x)
+        addends = [i for i in rest if not places[i].constant]
+        for i in addends:  # in forward mode the sum stands on this side, with the products' tangents in it
+            self._edge(k, i, None, 0.0, max(self._terms(i), self._tangents(place, len(addends))))
+
+    def _tangents(self, place: Place, addends: int) -> float:
+        """How many terms the tangent of a linear node has in forward mode: x has none, a parameter is one more."""
+        places = self.graph.places
+        pairs = [place.inputs[2 * i : 2 * i + 2] for i in range(place.products)]
+        return self.model.terms(sum(places[W].value.shape[0] for X, W in pairs if places[X].name != "x") + addends + 1)
+
+    def _activation(self, k: int) -> None:
+        place, model = self.graph.places[k], self.model
+        i = place.inputs[0]
+        assert place.slope is not None
+        slope, z, D = place.slope, place.value, self.forward.nodes[k]
+        if place.op == "identity":
+            self._edge(k, i, None, 0.0, self._terms(i) - 1)
+            return
+        if place.op == "relu":
+            a, Da = self.graph.places[i].value, self.forward.nodes[i]
+            slack = np.where(np.abs(a) <= model.u * Da * INFLATE, 1 / model.u, 0.0)  # a kink: anything in [0,1]
+        elif place.op == "tanh":  # 1-h^2, (1-h)(1+h), or dh - dh h h
+            slack = 2 * np.abs(z) * D + model.u * D * D + 2 + 3 * slope + model.eta
+        else:  # s (1-s), s - s^2, or by way of tanh
+            by_tanh = 0.25  # (1-T^2)/4 with T = tanh(a/2): the roundings of T^2 and of 1-T^2
+            slack = np.abs(1 - 2 * z) * D + model.u * D * D + z * z + 3 * slope + by_tanh + model.eta
+        self._edge(k, i, slope, slack, self._terms(i))
+
+    def _mul(self, k: int) -> None:
+        a, b = self.graph.places[k].inputs
+        shape = self.graph.places[k].value.shape
+        for this, other in ((a, b), (b, a)):
+            place = self.graph.places[other]
+            value = np.broadcast_to(place.value, shape)
+            if self.graph.places[this].constant:
+                self._enter(k, [(this, np.ones((*self.graph.active.shape, 1)))], value)
+                continue
+            slack = self.model.read(value) if place.constant else self.forward.nodes[other]
+            self._edge(k, this, value, slack, self._terms(this))
+
+    def _add(self, k: int) -> None:
+        for i in self.graph.places[k].inputs:
+            self._edge(k, i, None, 0.0, self._terms(i))
+
+    def _mix(self, k: int) -> None:
+        z, n, h = self.graph.places[k].inputs
+        D = self.forward.nodes
+        vz, vn, vh = (self.graph.places[i].value for i in (z, n, h))
+        both = np.abs(vh) + np.abs(vn)
+        self._edge(k, z, vh - vn, D[h] + D[n] + 3 * both, self._terms(z), 2 * ROUND * both)
+        self._edge(k, n, 1 - vz, D[z] + 2, self._terms(n), np.full_like(vz, 2 * ROUND))
+        self._edge(k, h, vz, D[z], self._terms(h))
