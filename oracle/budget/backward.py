@@ -249,7 +249,7 @@ class _Backward:
 
     def totals(self) -> dict[tuple[int, int], Floats]:
         """The largest sums in (4), for each place k and parameter i that enters it."""
-        found = {}
+        found: dict[tuple[int, int], Floats] = {}
         for k, groups in self.groups.items():
             total = groups.total()
             found |= {(k, i): total[rows] for i, rows in self.entries[k]}
@@ -318,11 +318,9 @@ class _Backward:
         bounds[1:3] += r
         self._give(known, edge.into, Adjoint(V, bounds))
 
-    def _back(
-        self, k: int, t: int, at: Adjoint, computed: Floats, known: dict[int, Adjoint], into: _Passes
-    ) -> None:
+    def _back(self, k: int, t: int, at: Adjoint, computed: Floats, known: dict[int, Adjoint], into: _Passes) -> None:
         """What the products of a linear node give back."""
-        products, model = self.products[k], self.model
+        products = self.products[k]
         V = at.V @ products.W
         bounds, sizes = at.bounds @ products.size, computed @ products.size
         self.peak = max(self.peak, float(sizes.max(initial=0.0)))
@@ -369,9 +367,7 @@ class _Backward:
         gain = slack + roundings * (magnitude + model.u * slack)
         shape = self.graph.places[k].value.shape
         there = np.broadcast_to(magnitude + slack > 0, shape)
-        self.edges[k].append(
-            Edge(i, factor, size, np.broadcast_to(gain, shape), there, model.lost(roundings), float64)
-        )
+        self.edges[k].append(Edge(i, factor, size, np.broadcast_to(gain, shape), there, model.lost(roundings), float64))
 
     def _enter(self, k: int, entries: list[tuple[int, Floats]], factor: Floats | None = None) -> None:
         """Parameters, by place, whose gradients are sums of X (T,B,m) times v of place k, or times `factor` v."""
@@ -401,8 +397,8 @@ class _Backward:
                 continue
             flushed = model.read(places[W].value).T if model.flush else None
             into.append((X, slice(start, end), self._terms(X), model.lost(places[X].consumers + 1), flushed))
-        W = np.concatenate([np.zeros((0, place.value.shape[-1])), *(places[W].value for _, W in pairs)])
-        self.products[k] = Products(np.ascontiguousarray(W.T), np.ascontiguousarray(np.abs(W.T)), into, x)
+        together = np.concatenate([np.zeros((0, place.value.shape[-1])), *(places[W].value for _, W in pairs)]).T
+        self.products[k] = Products(np.ascontiguousarray(together), np.abs(together), into, x)
         addends = [i for i in rest if not places[i].constant]
         for i in addends:  # in forward mode the sum stands on this side, with the products' tangents in it
             self._edge(k, i, None, 0.0, max(self._terms(i), self._tangents(place, len(addends))))
