@@ -24,7 +24,7 @@ from conformance.results import (
     suite_version,
     write_results,
 )
-from conformance.targets import Target, resolve
+from conformance.targets import DEFAULT, Setting, Target, known
 from oracle import canary
 from properties import PROPERTIES
 from properties.base import Property
@@ -50,6 +50,7 @@ class Plan:
     command: tuple[str, ...]
     jobs: int = 1
     cases: Path | None = None
+    setting: Setting = DEFAULT
 
 
 def select(ids: str | None) -> tuple[Property, ...]:
@@ -76,7 +77,7 @@ def run(plan: Plan, progress: Progress) -> dict[str, Any]:
     loaded: list[tuple[str, Target | None, str]] = []
     for text in dict.fromkeys(plan.targets):
         try:
-            loaded.append((text, resolve(text), ""))
+            loaded.append((text, known(text, plan.setting), ""))
         except TargetUnavailable as error:
             loaded.append((text, None, str(error)))
     judged = judge_targets([target for _, target, _ in loaded if target is not None], plan, progress)
@@ -114,7 +115,7 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
     """All findings of all targets, by name, and what each target is certified to do."""
     names = tuple(target.name for target in targets)
     items = [
-        Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases)
+        Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases, plan.setting)
         for cell in CELLS
         for dtype in DTYPES
         for prop in plan.properties
@@ -130,14 +131,16 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
     for target in targets:
         failed = [Failed(one.finding, one.failure) for one in judged[target.name] if one.failure is not None]
         attach(target, failed, plan.report_dir)
-    return {target.name: _conclusion(target, judged[target.name]) for target in targets}
+    return {target.name: _conclusion(target, judged[target.name], plan.setting) for target in targets}
 
 
-def _conclusion(target: Target, judged: Sequence[Judged]) -> dict[str, Any]:
+def _conclusion(target: Target, judged: Sequence[Judged], setting: Setting) -> dict[str, Any]:
     executed = [one.executed for one in judged]
     findings = [one.finding for one in judged]
     certified = certified_json(executed, findings)
     verdict, reason = conclude([finding["verdict"] for finding in findings], certified["keys"])
+    if verdict == "certified" and setting.in_process:
+        verdict, reason = "no verdict", "judged in the suite's own process: --in-process never certifies"
     return {
         "name": target.name,
         "kind": target.kind,

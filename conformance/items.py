@@ -21,7 +21,7 @@ from conformance.diagnosis import Failure
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
 from conformance.results import finding_json
-from conformance.targets import Target, afresh, resolve
+from conformance.targets import DEFAULT, Setting, Target, afresh, known
 from properties import PROPERTIES
 
 FEW = 4
@@ -40,6 +40,7 @@ class Item:
     seed: int
     report_dir: Path
     cases: Path | None = None
+    setting: Setting = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def judge_item(item: Item) -> list[Judged]:
     """The findings of one item; targets that are asked the same problems share the truth about them."""
     found, truths, prop = [], Truths(), PROPERTIES[item.property]
     for name in item.targets:
-        target = resolve(name)
+        target = known(name, item.setting)
         if not offers(target, item.cell, item.dtype):
             continue
         bench = TargetBench(afresh(target), item.dtype, truths)
