@@ -104,7 +104,7 @@ def _unavailable(text: str, reason: str) -> dict[str, Any]:
         "kind": "built-in",
         "verdict": "no verdict",
         "reason": reason,
-        "source": {"file": None, "sha256": None},
+        "source": {"file": None, "sha256": None, "compiled": {}},
         "certified": certified_json([], []),
         "notes": [],
         "findings": [],
@@ -138,7 +138,11 @@ def _conclusion(target: Target, judged: Sequence[Judged], setting: Setting) -> d
     executed = [one.executed for one in judged]
     findings = [one.finding for one in judged]
     certified = certified_json(executed, findings)
-    verdict, reason = conclude([finding["verdict"] for finding in findings], certified["keys"])
+    surprises = _meet(target, findings)
+    counted = [finding["verdict"] for finding in findings if not finding["expected"]]
+    verdict, reason = conclude(counted, certified["keys"])
+    if verdict != "not conformant" and surprises:
+        verdict, reason = "no verdict", "; ".join(surprises)
     if verdict == "certified" and setting.in_process:
         verdict, reason = "no verdict", "judged in the suite's own process: --in-process never certifies"
     return {
@@ -146,11 +150,32 @@ def _conclusion(target: Target, judged: Sequence[Judged], setting: Setting) -> d
         "kind": target.kind,
         "verdict": verdict,
         "reason": reason,
-        "source": {"file": target.file, "sha256": target.sha256},
+        "source": {
+            "file": target.file,
+            "sha256": target.sha256,
+            "compiled": dict(sorted(file for one in judged for file in one.compiled.items())),
+        },
         "certified": certified,
-        "notes": _notes(executed, certified),
+        "notes": _notes(executed, certified) + [f"fails as expected: {one}" for one in target.expected],
         "findings": findings,
     }
+
+
+def _meet(target: Target, findings: Sequence[dict[str, Any]]) -> list[str]:
+    """Mark the failures that are expected, and say which expectations were not met."""
+    unmet = []
+    for finding in findings:
+        finding["expected"] = None
+    for expected in target.expected:
+        mine = [finding for finding in findings if expected.covers(finding)]
+        failed = [finding for finding in mine if finding["verdict"] in FAULTS]
+        for finding in failed:
+            finding["expected"] = str(expected)
+        if not mine:
+            unmet.append(f"expected-failures: no finding is of {expected.property}")
+        elif not failed:
+            unmet.append(f"expected-failures: {expected.property} did not fail; remove it ({expected.reason})")
+    return unmet
 
 
 FAULTS = ("fail", "crash", "timeout")

@@ -7,10 +7,10 @@ the seed derives from the item, and an adapter's file is executed afresh for eac
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from conformance.diagnosis import Failure
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
 from conformance.results import finding_json
-from conformance.targets import DEFAULT, Setting, Target, afresh, known
+from conformance.targets import DEFAULT, Setting, Target, afresh, compiled, known
 from properties import PROPERTIES
 
 FEW = 4
@@ -45,12 +45,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Judged:
-    """One finding on one target as it stands in the results, what was executed for it, and what is to be diagnosed."""
+    """One finding on one target as it stands in the results, what was executed for it, and what is to be diagnosed.
+
+    compiled  the compiled objects that the target had loaded by then: name and digest
+    """
 
     target: str
     finding: dict[str, Any]
     executed: Executed
     failure: Failure | None = None
+    compiled: Mapping[str, str] = field(default_factory=dict)
 
 
 def offers(target: Target, cell: str, dtype: str) -> bool:
@@ -91,7 +95,7 @@ def judge_item(item: Item) -> list[Judged]:
         search = Search(prop, bench, item.cell, item.dtype, item.profile, item.seed, saved)
         finding = run_search(search, target, truths)
         json = finding_json(finding, target, item.report_dir)
-        found.append(Judged(name, json, bench.executed, _failure(finding)))
+        found.append(Judged(name, json, bench.executed, _failure(finding), compiled(target)))
     return found
 
 

@@ -3,22 +3,26 @@
 name                     a built-in implementation
 path/to/adapter.py[:f]   a file; f defaults to `gradients`; its folder is on sys.path while it is loaded
 package.module[:f]       an importable module
+a registered name        an entry point, or a table of the user's pyproject.toml (conformance/registered.py)
 
 Each runs in a worker of its own (conformance/workers.py), but for --in-process.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bptt.errors import ProblemError
 from bptt.support import Support, read_support
 from conformance.errors import ContractBroken, TargetCrash, TargetUnavailable, UsageError
+from conformance.registered import Expected, Registered, registered
 from conformance.workers import Limits, Remote, Worker
 from implementations import registry, worker
 from implementations.worker import Message
@@ -31,7 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent
 class Target:
     """Something that answers problems. `name` is what the user typed, and what replays it.
 
-    call  what an adapter's function is: problem in, dict out; a Remote where it runs in a worker
+    call      what an adapter's function is: problem in, dict out; a Remote where it runs in a worker
+    expected  failures that its author knows of
     """
 
     name: str
@@ -40,6 +45,7 @@ class Target:
     call: Callable[[Any], Any]
     file: str | None
     sha256: str | None
+    expected: tuple[Expected, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ def resolve(text: str, setting: Setting = DEFAULT) -> Target:
 
     Raises: UsageError, naming what was wrong and what would be right; TargetUnavailable with the reason.
     """
+    if text not in registry.BUILT_IN and (one := registered().get(text)) is not None:
+        return _registered(one, setting)
     start = place_of(text)
     if setting.in_process:
         return _in_process(text, start)
@@ -66,13 +74,43 @@ def resolve(text: str, setting: Setting = DEFAULT) -> Target:
     interpreter = sys.executable if kind == "built-in" or setting.python is None else setting.python
     # -B: a worker leaves no compiled files in a user's folders
     process = Worker([interpreter, "-B", worker.__file__], start, setting.limits, text)
+    return _started(text, kind, _first(text, process), Remote(process))
+
+
+def _registered(one: Registered, setting: Setting) -> Target:
+    """A registered target; what its table says comes before what the command line says of all."""
+    limits = setting.limits
+    if one.seconds is not None:
+        limits = replace(limits, seconds=one.seconds)
+    if one.memory is not None:
+        limits = replace(limits, memory=one.memory)
+    if one.command is None:
+        assert one.target is not None
+        setting = replace(setting, python=one.python or setting.python, limits=limits)
+        if one.target in registered() or one.target in registry.BUILT_IN:
+            raise UsageError(f"target {one.name!r}: its target {one.target!r} is a name, expected a file or a module")
+        try:
+            return replace(resolve(one.target, setting), name=one.name, expected=one.expected)
+        except UsageError as error:
+            raise UsageError(f"registered as {one.name!r}: {error}") from error
+    if setting.in_process:
+        raise UsageError(f"target {one.name!r} is a command, expected no --in-process with it")
+    start = {"type": "start", "version": worker.PROTOCOL, "target": None}
+    process = Worker(one.command, start, limits, one.name)
+    target = _started(one.name, "command", _first(one.name, process), Remote(process))
+    file = shutil.which(one.command[0])
+    digest = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return replace(target, file=_public(file), sha256=digest, expected=one.expected)
+
+
+def _first(text: str, process: Worker) -> Message:
+    """A worker's answer to start. Raises: UsageError with the last line that it printed."""
     try:
-        reply = process.started()
+        return process.started()
     except (TargetCrash, ContractBroken) as error:
         said = [line for line in process.stderr.strip().splitlines() if line.strip()][-1:]
         more = f"; it printed: {said[0][:300]}" if said else ""
         raise UsageError(f"target {text!r}: its worker {error}{more}") from error
-    return _started(text, kind, reply, Remote(process))
 
 
 _KNOWN: dict[tuple[str, Setting], Target] = {}
@@ -95,7 +133,10 @@ def place_of(text: str) -> Message:
     if "/" not in place and "." in place and all(part.isidentifier() for part in place.split(".")):
         return _start("module", place, function or "gradients", [str(Path.cwd())])
     available = registry.availability()
-    names = ", ".join(name if reason is None else f"{name} (unavailable)" for name, reason in sorted(available.items()))
+    mine = dict.fromkeys(registered())
+    names = ", ".join(
+        name if reason is None else f"{name} (unavailable)" for name, reason in sorted((available | mine).items())
+    )
     raise UsageError(
         f"target {text!r} is not known; expected one of {names}, "
         "or path/to/adapter.py[:function], or package.module[:function]"
@@ -121,7 +162,7 @@ def afresh(target: Target) -> Target:
         reply = target.call.process.started()
     except (TargetCrash, ContractBroken) as error:
         raise UsageError(f"target {target.name!r}: its worker {error}") from error
-    return _started(target.name, target.kind, reply, target.call)
+    return replace(_started(target.name, target.kind, reply, target.call), expected=target.expected)
 
 
 def _in_process(text: str, start: Message) -> Target:
@@ -167,6 +208,28 @@ def _target(text: str, kind: str, declared: Any, call: Callable[[Any], Any], fil
 def _has_function(text: str) -> bool:
     head, colon, tail = text.rpartition(":")
     return bool(colon) and tail.isidentifier() and len(head) > 1
+
+
+def compiled(target: Target) -> dict[str, str]:
+    """The compiled objects that a target's worker has loaded so far: name and SHA-256."""
+    if not isinstance(target.call, Remote) or target.kind == "command":
+        return {}
+    try:
+        reply, _ = target.call.ask({"type": "compiled"}, {})
+    except (TargetCrash, ContractBroken):
+        return {}
+    files = reply.get("files")
+    found = {}
+    for file in files if isinstance(files, list) else ():
+        if isinstance(file, str) and Path(file).is_file():
+            found[_public(file) or ""] = _digest(file, Path(file).stat().st_mtime_ns)
+    return found
+
+
+@functools.cache
+def _digest(file: str, changed: int) -> str:  # noqa: ARG001 - a changed file is another one
+    with Path(file).open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _public(file: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """The worker: serves one adapter over a pipe, under whatever Python (3.9 or later) it needs; imports NumPy alone.
 
 Started as `python worker.py`, it reads frames from standard input and writes frames to standard output; their format is
-in docs/protocol.md. Before the adapter is loaded, both are moved out of its reach: what it prints goes to standard error,
-and what it reads is empty. `Servant` answers the same requests without a pipe, for --in-process and for tests.
+in docs/protocol.md. Before the adapter is loaded, both are moved out of its reach: what it prints goes to standard
+error, and what it reads is empty. `Servant` answers the same requests without a pipe, for --in-process and for tests.
 """
 
 from __future__ import annotations
