@@ -7,12 +7,16 @@ the seed derives from the item, and an adapter's file is executed afresh for eac
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from conformance.again import reproducible
 from conformance.bench import Executed, TargetBench, Truths
@@ -22,6 +26,7 @@ from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
 from conformance.results import finding_json
 from conformance.targets import DEFAULT, Setting, Target, afresh, compiled, known
+from conformance.workers import close_all
 from properties import PROPERTIES
 
 FEW = 4
@@ -70,17 +75,35 @@ def judge_items(items: Sequence[Item], jobs: int) -> Generator[Judged]:
         return
     # Spawned, not forked: a fork of a process whose libraries have started threads may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context)
+    before = {child.pid for child in psutil.Process().children()}
+    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_heed)
+    done = False
     try:
         for found in pool.map(judge_item, items):
             yield from found
+        done = True
     except BrokenProcessPool as error:
         raise UsageError(
             "a target ended the process that judged it; expected an adapter that returns or raises "
             "(--jobs 1 shows in which finding)"
         ) from error
     finally:
+        if not done:  # interrupted: what they are at does not matter any more
+            for child in psutil.Process().children():
+                if child.pid not in before:
+                    child.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _heed() -> None:
+    """In a process of the pool: Ctrl-C is the first process's business; when that says so, end the workers and go."""
+
+    def leave(*_: object) -> None:
+        close_all()
+        os._exit(143)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, leave)
 
 
 def judge_item(item: Item) -> list[Judged]:
