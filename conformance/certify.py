@@ -24,7 +24,7 @@ from conformance.results import (
     suite_version,
     write_results,
 )
-from conformance.targets import DEFAULT, Setting, Target, known
+from conformance.targets import DEFAULT, Setting, Target, forget, known
 from oracle import canary
 from properties import PROPERTIES
 from properties.base import Property
@@ -80,7 +80,10 @@ def run(plan: Plan, progress: Progress) -> dict[str, Any]:
             loaded.append((text, known(text, plan.setting), ""))
         except TargetUnavailable as error:
             loaded.append((text, None, str(error)))
-    judged = judge_targets([target for _, target, _ in loaded if target is not None], plan, progress)
+    try:
+        judged = judge_targets([target for _, target, _ in loaded if target is not None], plan, progress)
+    finally:
+        forget()
     targets = [_unavailable(text, reason) if target is None else judged[text] for text, target, reason in loaded]
     results = {
         "schema_version": SCHEMA_VERSION,

@@ -123,6 +123,14 @@ def known(text: str, setting: Setting = DEFAULT) -> Target:
     return _KNOWN[text, setting]
 
 
+def forget() -> None:
+    """End the workers of known targets; they are loaded again when they are asked for."""
+    for target in _KNOWN.values():
+        if isinstance(target.call, Remote):
+            target.call.process.close()
+    _KNOWN.clear()
+
+
 def place_of(text: str) -> Message:
     """The request that starts a worker on a target. Raises: UsageError where the text names none."""
     if text in registry.BUILT_IN:
