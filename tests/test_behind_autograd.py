@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bptt.problem import Loss, Problem
+from bptt.truncation import Truncation
 from implementations import numpy_bptt
 from oracle.budget import Model
 from oracle.truth import find_truth
@@ -50,6 +53,12 @@ def test_gradcheck_passes_a_correct_implementation(tiny, fast):
 @pytest.mark.parametrize("name", ["W_x", "W_h", "b", "x", "h0", "c0"])
 def test_gradcheck_fails_a_scaled_gradient(tiny, name, fast):
     assert not passes(behind_function(scaled(name), tiny), fast=fast)
+
+
+@MODES
+def test_gradcheck_fails_a_correct_truncated_gradient(tiny, fast):
+    one_step = replace(tiny, truncation=Truncation("window", k=1))
+    assert not passes(behind_function(numpy_bptt.gradients, one_step), fast=fast)
 
 
 def test_function_returns_what_the_adapter_returns(tiny):
