@@ -1,6 +1,6 @@
 """The case that gradcheck misses and nobody notices: a gradient cut off after 20 steps of a sequence of 50.
 
-    python -m tests.benchmarks.gradcheck_cut [--networks 50]
+    python -m tests.benchmarks.gradcheck_cut [--networks 20]
 
 Random tanh networks (T = 50, B = 1, D = 4, H = 8), loss at the last step alone, spectral norm of W_hh 0.9: a scaled
 normal matrix, whose powers vanish soon, or 0.9 times an orthogonal one. The target goes back 20 steps and stops.
@@ -145,7 +145,7 @@ def rows(found: dict[str, list[Seen]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description="A gradient cut off after 20 steps, before gradcheck and bpttcheck.")
-    parser.add_argument("--networks", type=int, default=50, help="of each kind")
+    parser.add_argument("--networks", type=int, default=20, help="of each kind")
     for line in rows(survey(parser.parse_args(arguments).networks)):
         write(line)
     return 0

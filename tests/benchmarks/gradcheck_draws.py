@@ -39,6 +39,8 @@ class Setup:
 LARGE = (5, 3, 4, 5, 2)
 LONG = (24, 1, 2, 3, 3)
 EQUAL = (4, 2, 3, 3, 3)
+WIDE = (3, 2, 6, 3, 9)
+SMALL = (1, 1, 2, 3, 3)
 DRAWS = (
     Setup(LARGE),
     Setup(activation="sigmoid", readout="linear", loss="squared_error", scale=0.5),
@@ -53,6 +55,8 @@ DRAWS = (
     Setup(h0_none=True),
     Setup(truncation=Truncation("window", k=7)),
     Setup(EQUAL, readout="linear", finals=True),
+    Setup(WIDE, readout="linear", loss="cross_entropy"),
+    Setup(SMALL),
 )
 CUTS = (
     Truncation("window", k=2),

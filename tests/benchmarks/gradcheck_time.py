@@ -1,6 +1,6 @@
 """One judgement against one gradcheck of the same target at the same problem, in turn within one run.
 
-    python -m tests.benchmarks.gradcheck_time [--repetitions 5]
+    python -m tests.benchmarks.gradcheck_time [--repetitions 5] [--targets numpy]
 
 A judgement is what `certify` does with one example: draw the problem, solve it exactly, bound every entry, run the
 target, compare. gradcheck is handed the problem. T = 20, B = 4, D = 8, H = 16, float64, `full`, a cotangent on every
@@ -112,13 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line a cell and target."""
     parser = argparse.ArgumentParser(description="One judgement against one gradcheck.")
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     heads = ("cell", "target", "bpttcheck, ms", "gradcheck slow, s", "gradcheck fast, ms", "slow ÷ ours", "fast ÷ ours")
     write(f"| {' | '.join(heads)} |")
     write("|---|---|---:|---:|---:|---:|---:|")
     for cell in CELLS:
-        for name in TARGETS:
+        for name in given.targets:
             judgement, _, fast_mode = works(name, cell, given.repetitions)
             judgement(), fast_mode()  # first calls are slower
             runs = [[seconds(work) for work in works(name, cell, seed)] for seed in range(given.repetitions)]
