@@ -195,6 +195,9 @@ def survey_bugs(results: Results, only: Sequence[str]) -> None:
             return "not put there"
         return caught_by_gradcheck(targets[full], fast=fast)
 
+    def reason(full: str) -> int:
+        return list(REASONS).index(results.found["bugs"][full]["why"])
+
     roads = {
         "family": lambda full: family(*bugs[full]),
         "why": lambda full: why(targets[full], truths),
@@ -203,7 +206,7 @@ def survey_bugs(results: Results, only: Sequence[str]) -> None:
         "certify": lambda full: caught_by_certify(targets[full]),
     }
     for what, find in roads.items():
-        for full in targets:
+        for full in targets if what in ("family", "why") else sorted(targets, key=reason):
             found = results.once("bugs", full, what, partial(find, full))
             if what != "family":
                 write(f"{full:62} {what}: {found}")
@@ -257,10 +260,11 @@ def tables(results: Results) -> Iterator[str]:
         yield row("all", bugs)
         yield ""
     variants = results.found["variants"]
-    yield f"{len(variants)} correct variants; {sum(of['fast'] == 'no loss' for of in variants.values())} without a loss"
+    asked = [sum(what in of and of[what] != "no loss" for of in variants.values()) for what in ("slow", "fast", "why")]
+    yield "correct variants asked: {} by slow mode, {} by fast mode, {} by bpttcheck".format(*asked)
     for mode in ("slow", "fast"):
         yield f"accused by {mode} mode: {sorted(name for name, of in variants.items() if is_caught(of, mode))}"
-    yield f"accused by bpttcheck: {sorted(name for name, of in variants.items() if of['why'])}"
+    yield f"accused by bpttcheck: {sorted(name for name, of in variants.items() if of.get('why'))}"
     missed = {name: of["why"] for name, of in results.found["bugs"].items() if of.get("slow", "?") in ("", "declined")}
     for reason in REASONS:
         yield f"missed by slow mode, {reason}: {', '.join(name for name, why_ in missed.items() if why_ == reason)}"
