@@ -236,11 +236,11 @@ def tables(results: Results) -> Iterator[str]:
     bugs = [of for of in results.found["bugs"].values() if "why" in of]
 
     def count(some: list[dict[str, Any]], what: str) -> str:
-        asked = [of for of in some if what in of and of[what] != "not put there"]
-        if some and all(of.get(what) == "not put there" for of in some):
+        within = [of for of in some if what == "certify" or of["why"] not in OUT_OF_REACH]
+        if some and not within:
             return "–"
-        caught = sum(bool(of[what]) if what == "certify" else is_caught(of, what) for of in asked)
-        missing = sum(what not in of for of in some)
+        caught = sum(bool(of.get(what)) if what == "certify" else is_caught(of, what) for of in within)
+        missing = sum(what not in of for of in within)
         return f"{caught} ({missing} not asked yet)" if missing else str(caught)
 
     def row(name: str, some: list[dict[str, Any]]) -> str:
