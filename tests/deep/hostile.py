@@ -666,12 +666,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--problems", type=int, default=100, help="problems a cell and T")
     parser.add_argument("--climbs", type=int, default=5, help="changes tried of each")
     parser.add_argument("--cell", choices=["all", *CELLS], default="all")
+    parser.add_argument("--steps", type=int, choices=STEPS, nargs="*", default=STEPS, metavar="T")
     parser.add_argument("--dtype", choices=list(SIGNIFICAND), default="float32")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     given = parser.parse_args(arguments)
     found: dict[tuple[str, int], list[Attack]] = {}
-    places = [(cell, T) for cell in CELLS if given.cell in ("all", cell) for T in STEPS]
+    places = [(cell, T) for cell in CELLS if given.cell in ("all", cell) for T in given.steps]
     with ProcessPoolExecutor(given.jobs) as pool:
         for cell, T in places:
             few = max(1, given.problems * 10 // max(10, T))  # long ones cost more, and are all alike
