@@ -24,12 +24,10 @@ MAX_BYTES = 256 << 20
 _ARRAYS = ("x", "h0", "c0", "lengths", "loss.g", "loss.g_h_final", "loss.g_c_final", "loss.target")
 
 
-def to_bytes(problem: Problem, extra: dict[str, Any] | None = None) -> bytes:
-    """The file's bytes, the same for the same problem; `extra` is JSON that travels along (a case's property, say)."""
+def header_of(problem: Problem) -> dict[str, Any]:
+    """Everything about a problem but its arrays, as JSON has it."""
     loss, truncation = problem.loss, problem.truncation
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
+    return {
         "cell": problem.cell,
         "activation": problem.activation,
         "readout": problem.readout,
@@ -41,8 +39,12 @@ def to_bytes(problem: Problem, extra: dict[str, Any] | None = None) -> bytes:
             "batch_reduction": loss.batch_reduction,
         },
         "truncation": {"kind": truncation.kind, "k": truncation.k, "k1": truncation.k1, "k2": truncation.k2},
-        "extra": extra or {},
     }
+
+
+def to_bytes(problem: Problem, extra: dict[str, Any] | None = None) -> bytes:
+    """The file's bytes, the same for the same problem; `extra` is JSON that travels along (a case's property, say)."""
+    header = {"format": FORMAT, "version": VERSION, **header_of(problem), "extra": extra or {}}
     arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in problem.arrays()}
     return save(arrays, metadata={"bpttcheck": json.dumps(header, sort_keys=True)})
 

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-import numpy as np
 
 from bptt.files import to_bytes
-from bptt.problem import Problem
-from conformance.contract import as_seen, check_held, check_untouched, malformed, read_answer
-from conformance.errors import ContractBroken, Declined, TargetCrash, describe
+from bptt.problem import Problem, gradient_shapes
+from conformance.errors import ContractBroken, Declined, TargetCrash
 from conformance.targets import Target
+from conformance.workers import Local, Remote, malformed, request_for
+from implementations.worker import Broken, Message, read_answer
 from oracle import canary
 from oracle.budget import Model
 from oracle.errors import EnvironmentUnsound
@@ -87,6 +82,12 @@ class Executed:
         self.unclaimed |= missing
 
 
+def _names(reply: Message) -> set[str]:
+    """The extra keys that a worker says it left out."""
+    extra = reply.get("extra")
+    return {name[:80] for name in extra[:100] if isinstance(name, str)} if isinstance(extra, list) else set()
+
+
 class Truths:
     """The last few hundred truths, shared by the targets that are asked the same problems."""
 
@@ -111,6 +112,7 @@ class TargetBench:
         self.target = target
         self._truths = Truths() if truths is None else truths
         self.support = target.support
+        self._channel = target.call if isinstance(target.call, Remote) else Local(target.call)
         s = target.support
         self.model = Model(dtype, accumulate=s.accumulate, ulp=s.elementary_ulp, flush=s.subnormals == "flush")
         self.executed = Executed()
@@ -123,60 +125,46 @@ class TargetBench:
 
     def run(self, problem: Problem) -> Answer:
         """The target's answer, checked. Raises: Declined, ContractBroken, TargetCrash."""
-        return self._run(problem, "plain")[0]
+        return self._run(problem, "plain", hold=False)
 
     def run_together(self, problems: Sequence[Problem], layout: str) -> list[Answer]:
         """The answers to several problems, and a look at what was returned while all of it is held. Raises: as run."""
-        runs = [self._run(problem, layout) for problem in problems]
-        check_held(runs)
-        for problem, (_, seen, _) in zip(problems, runs, strict=True):
-            check_untouched(problem, seen)
-        return [answer for answer, _, _ in runs]
+        try:
+            answers = [self._run(problem, layout, hold=True) for problem in problems]
+        finally:
+            reply, _ = self._channel.ask({"type": "release"}, {})
+        if reply.get("type") == "broken":
+            raise ContractBroken(str(reply.get("reason")))
+        return answers
 
     def provoke(self, problem: Problem, fault: str) -> None:
         """Ask something malformed, and let come what may but a changed environment. Raises: ContractBroken."""
-        with contextlib.suppress(Exception, SystemExit):
-            self._call(malformed(problem, fault))
+        with contextlib.suppress(TargetCrash, ContractBroken):
+            self._channel.ask(*malformed(problem, fault))
         self._check_environment()
 
-    def _call(self, seen: SimpleNamespace) -> Any:
-        folder = Path.cwd()
-        try:
-            with np.errstate(all="ignore"):
-                return self.target.call(seen)
-        finally:
-            os.chdir(folder)  # a report belongs where the user is, wherever a target goes
-
-    @staticmethod
-    def _check_environment() -> None:
+    def _check_environment(self) -> None:
+        if isinstance(self._channel, Remote):
+            return  # it has an environment of its own
         try:
             canary.check("after the target's call")
         except EnvironmentUnsound as error:
             raise ContractBroken(f"environment: the target changed this process's floating point: {error}") from error
 
-    def _run(self, problem: Problem, layout: str) -> tuple[Answer, SimpleNamespace, Any]:
-        """The answer, the inputs as they were given, and what was returned."""
+    def _run(self, problem: Problem, layout: str, *, hold: bool) -> Answer:
+        """The answer to one problem, its arrays laid out in memory as the layout says."""
         where = configuration(problem)
-        seen = as_seen(problem, layout)
-        try:
-            raw = self._call(seen)
-        except NotImplementedError as error:
-            if where in self._served:
-                raise ContractBroken(
-                    f"support: declined this problem ({describe(error)}) but serves others of the same configuration; "
-                    "want support that depends on names, flags and declared sizes alone",
-                    self._served[where][1],
-                ) from error
-            reason = describe(error).removeprefix("NotImplementedError: ")
-            self._declined[where] = (reason, problem)
-            self.executed.declined.add(reason[:200])
-            raise Declined(reason) from error
-        except BaseException as error:  # a target may raise anything, SystemExit too
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            given = "" if layout == "plain" else f" when its inputs were {layout}; want them taken as they lie"
-            raise TargetCrash(f"raised {describe(error)}{given}") from error
+        reply, arrays = self._channel.ask(*request_for(problem, layout, hold=hold))
+        kind, reason = reply.get("type"), str(reply.get("reason"))
+        if kind == "unsupported":
+            raise self._declines(problem, where, reason)
+        if kind == "error":
+            raise TargetCrash(reason[:600])
         self._check_environment()
+        if kind == "broken":
+            raise ContractBroken(reason[:600])
+        if kind != "answer":
+            raise ContractBroken(f"answer: got a message of type {kind!r}, want answer, unsupported or error")
         if where in self._declined:
             raise ContractBroken(
                 "support: answered this problem but declined others of the same configuration "
@@ -184,15 +172,27 @@ class TargetBench:
                 "want support that depends on names, flags and declared sizes alone",
                 self._declined[where][1],
             )
-        check_untouched(problem, seen)
-        answer, extra = read_answer(problem, raw)
+        try:
+            answer, extra = read_answer(arrays, gradient_shapes(problem), problem.dtype)
+        except Broken as error:
+            raise ContractBroken(str(error)) from error
         self._check_keys(problem, where, answer)
-        self.executed.extra |= set(extra)
-        return answer, seen, raw
+        self.executed.extra |= set(extra) | _names(reply)
+        return answer
+
+    def _declines(self, problem: Problem, where: Configuration, said: str) -> Declined | ContractBroken:
+        if where in self._served:
+            return ContractBroken(
+                f"support: declined this problem ({said[:500]}) but serves others of the same configuration; "
+                "want support that depends on names, flags and declared sizes alone",
+                self._served[where][1],
+            )
+        reason = said.removeprefix("NotImplementedError: ")[:500]
+        self._declined[where] = (reason, problem)
+        self.executed.declined.add(reason[:200])
+        return Declined(reason)
 
     def _check_keys(self, problem: Problem, where: Configuration, answer: Answer) -> None:
-        from bptt.problem import gradient_shapes
-
         keys = frozenset(answer)
         every = set(gradient_shapes(problem)) - ({"dh0", "dc0"} if problem.h0 is None else set())
         for key in sorted(set(self.support.outputs or ()) & every - keys):

@@ -24,7 +24,7 @@ from conformance.results import (
     suite_version,
     write_results,
 )
-from conformance.targets import Target, resolve
+from conformance.targets import DEFAULT, Setting, Target, forget, known
 from oracle import canary
 from properties import PROPERTIES
 from properties.base import Property
@@ -50,6 +50,7 @@ class Plan:
     command: tuple[str, ...]
     jobs: int = 1
     cases: Path | None = None
+    setting: Setting = DEFAULT
 
 
 def select(ids: str | None) -> tuple[Property, ...]:
@@ -76,10 +77,13 @@ def run(plan: Plan, progress: Progress) -> dict[str, Any]:
     loaded: list[tuple[str, Target | None, str]] = []
     for text in dict.fromkeys(plan.targets):
         try:
-            loaded.append((text, resolve(text), ""))
+            loaded.append((text, known(text, plan.setting), ""))
         except TargetUnavailable as error:
             loaded.append((text, None, str(error)))
-    judged = judge_targets([target for _, target, _ in loaded if target is not None], plan, progress)
+    try:
+        judged = judge_targets([target for _, target, _ in loaded if target is not None], plan, progress)
+    finally:
+        forget()
     targets = [_unavailable(text, reason) if target is None else judged[text] for text, target, reason in loaded]
     results = {
         "schema_version": SCHEMA_VERSION,
@@ -103,7 +107,7 @@ def _unavailable(text: str, reason: str) -> dict[str, Any]:
         "kind": "built-in",
         "verdict": "no verdict",
         "reason": reason,
-        "source": {"file": None, "sha256": None},
+        "source": {"file": None, "sha256": None, "compiled": {}},
         "certified": certified_json([], []),
         "notes": [],
         "findings": [],
@@ -114,7 +118,7 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
     """All findings of all targets, by name, and what each target is certified to do."""
     names = tuple(target.name for target in targets)
     items = [
-        Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases)
+        Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases, plan.setting)
         for cell in CELLS
         for dtype in DTYPES
         for prop in plan.properties
@@ -130,24 +134,51 @@ def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> 
     for target in targets:
         failed = [Failed(one.finding, one.failure) for one in judged[target.name] if one.failure is not None]
         attach(target, failed, plan.report_dir)
-    return {target.name: _conclusion(target, judged[target.name]) for target in targets}
+    return {target.name: _conclusion(target, judged[target.name], plan.setting) for target in targets}
 
 
-def _conclusion(target: Target, judged: Sequence[Judged]) -> dict[str, Any]:
+def _conclusion(target: Target, judged: Sequence[Judged], setting: Setting) -> dict[str, Any]:
     executed = [one.executed for one in judged]
     findings = [one.finding for one in judged]
     certified = certified_json(executed, findings)
-    verdict, reason = conclude([finding["verdict"] for finding in findings], certified["keys"])
+    surprises = _meet(target, findings)
+    counted = [finding["verdict"] for finding in findings if not finding["expected"]]
+    verdict, reason = conclude(counted, certified["keys"])
+    if verdict != "not conformant" and surprises:
+        verdict, reason = "no verdict", "; ".join(surprises)
+    if verdict == "certified" and setting.in_process:
+        verdict, reason = "no verdict", "judged in the suite's own process: --in-process never certifies"
     return {
         "name": target.name,
         "kind": target.kind,
         "verdict": verdict,
         "reason": reason,
-        "source": {"file": target.file, "sha256": target.sha256},
+        "source": {
+            "file": target.file,
+            "sha256": target.sha256,
+            "compiled": dict(sorted(file for one in judged for file in one.compiled.items())),
+        },
         "certified": certified,
-        "notes": _notes(executed, certified),
+        "notes": _notes(executed, certified) + [f"fails as expected: {one}" for one in target.expected],
         "findings": findings,
     }
+
+
+def _meet(target: Target, findings: Sequence[dict[str, Any]]) -> list[str]:
+    """Mark the failures that are expected, and say which expectations were not met."""
+    unmet = []
+    for finding in findings:
+        finding["expected"] = None
+    for expected in target.expected:
+        mine = [finding for finding in findings if expected.covers(finding)]
+        failed = [finding for finding in mine if finding["verdict"] in FAULTS]
+        for finding in failed:
+            finding["expected"] = str(expected)
+        if not mine:
+            unmet.append(f"expected-failures: no finding is of {expected.property}")
+        elif not failed:
+            unmet.append(f"expected-failures: {expected.property} did not fail; remove it ({expected.reason})")
+    return unmet
 
 
 FAULTS = ("fail", "crash", "timeout")

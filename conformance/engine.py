@@ -21,7 +21,7 @@ from hypothesis.strategies import SearchStrategy
 from bptt.problem import Problem
 from conformance.bench import TargetBench, digest
 from conformance.cases import Saved
-from conformance.errors import ContractBroken, Declined, TargetCrash, UsageError, describe
+from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
 from properties.recipe import no_constants
@@ -31,6 +31,8 @@ from properties.strategies import nothing_offered
 LEAST_CONCLUSIVE = 20
 LEAST_SHARE = 0.9
 HOPELESS_SHARE = 0.7
+MOST_TIMEOUTS = 6
+"""How often a target is waited for in vain before its smallest case so far is taken."""
 ROUNDS = 3
 """How often drawing goes on where too few examples were conclusive: a small sample may miss the share by chance."""
 
@@ -51,10 +53,11 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one case. `verdict` is pass, fail, crash, declined or inconclusive.
+    """What became of one case. `verdict` is pass, fail, crash, timeout, declined or inconclusive.
 
     companion  the problem that must be asked first, where it takes two to show the failure
     repeats    whether a freshly loaded target fails again
+    stderr     the end of what a target had printed that crashed or hung
     """
 
     case: Case
@@ -63,10 +66,11 @@ class Outcome:
     message: str = ""
     companion: Problem | None = None
     repeats: bool = True
+    stderr: str = ""
 
     @property
     def failed(self) -> bool:
-        return self.verdict in ("fail", "crash")
+        return self.verdict in ("fail", "crash", "timeout")
 
     @property
     def worst(self) -> Comparison | None:
@@ -114,8 +118,10 @@ def judge(prop: Property, case: Case, bench: TargetBench) -> Outcome:
         return Outcome(case, "declined", message=str(error))
     except ContractBroken as error:
         return Outcome(case, "fail", message=str(error), companion=error.companion)
+    except TargetTimeout as error:
+        return Outcome(case, "timeout", message=str(error), stderr=error.stderr)
     except TargetCrash as error:
-        return Outcome(case, "crash", message=str(error))
+        return Outcome(case, "crash", message=str(error), stderr=error.stderr)
     except PrecisionExhausted as error:
         return Outcome(case, "inconclusive", message=str(error))
     if judgement.failed:
@@ -150,7 +156,7 @@ class Search:
         self.saved = [s for s in mine if (s.case.problem.cell, s.case.problem.dtype) == (cell, dtype)]
         self.until = until
         self.outcomes: dict[str, Outcome] = {}
-        self.shrinks = 0
+        self.shrinks = self.timeouts = 0
 
     def run(self) -> Finding:
         """Judge the fixed cases, then drawn ones until enough were conclusive or one failed and was shrunk."""
@@ -230,7 +236,7 @@ class Search:
             if self.until is not None and finding.smallest is None and time.monotonic() >= self.until:
                 return  # exploring ends by the clock
             if finding.smallest is not None and not known:
-                if self.shrinks >= self.profile.shrinks:
+                if self.shrinks >= self.profile.shrinks or self.timeouts >= MOST_TIMEOUTS:
                     return
                 self.shrinks += 1
             if finding.smallest is None and known and not self.outcomes[self._name(case)].failed:
@@ -257,6 +263,7 @@ class Search:
         if name not in self.outcomes:
             outcome = judge(self.prop, case, self.bench)
             self.outcomes[name] = outcome
+            self.timeouts += outcome.verdict == "timeout"
             for note in outcome.judgement.notes if outcome.judgement else ():
                 if note not in self.finding.notes:
                     self.finding.notes.append(note)

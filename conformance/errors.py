@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bptt.problem import Problem
+from implementations.worker import describe
 
 
 class UsageError(Exception):
@@ -29,17 +30,23 @@ class ContractBroken(Exception):
 
 
 class TargetCrash(Exception):
-    """The target raised, or took its process down."""
+    """The target raised, or took its process down; `stderr` is the end of what it had printed."""
+
+    def __init__(self, message: str, stderr: str = "") -> None:
+        super().__init__(message)
+        self.stderr = stderr
 
 
-def describe(error: BaseException) -> str:
-    """An exception in one line of at most 500 characters: its type and the first line of its message."""
-    try:
-        text = str(error)[:2000].encode("utf-8", "backslashreplace").decode("utf-8")
-        first = text.strip().splitlines()[:1]
-    except BaseException as trouble:  # what comes from a target may raise anything while it is printed
-        if isinstance(trouble, KeyboardInterrupt):
-            raise
-        first = ["(its message cannot be printed)"]
-    name = type(error).__name__
-    return f"{name}: {first[0]}"[:500] if first else name
+class TargetTimeout(TargetCrash):
+    """The target did not answer in time."""
+
+
+__all__ = [
+    "ContractBroken",
+    "Declined",
+    "TargetCrash",
+    "TargetTimeout",
+    "TargetUnavailable",
+    "UsageError",
+    "describe",
+]

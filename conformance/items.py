@@ -7,12 +7,16 @@ the seed derives from the item, and an adapter's file is executed afresh for eac
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Generator, Sequence
+import os
+import signal
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from conformance.again import reproducible
 from conformance.bench import Executed, TargetBench, Truths
@@ -21,7 +25,8 @@ from conformance.diagnosis import Failure
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
 from conformance.results import finding_json
-from conformance.targets import Target, afresh, resolve
+from conformance.targets import DEFAULT, Setting, Target, afresh, compiled, known
+from conformance.workers import close_all
 from properties import PROPERTIES
 
 FEW = 4
@@ -40,16 +45,21 @@ class Item:
     seed: int
     report_dir: Path
     cases: Path | None = None
+    setting: Setting = DEFAULT
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One finding on one target as it stands in the results, what was executed for it, and what is to be diagnosed."""
+    """One finding on one target as it stands in the results, what was executed for it, and what is to be diagnosed.
+
+    compiled  the compiled objects that the target had loaded by then: name and digest
+    """
 
     target: str
     finding: dict[str, Any]
     executed: Executed
     failure: Failure | None = None
+    compiled: Mapping[str, str] = field(default_factory=dict)
 
 
 def offers(target: Target, cell: str, dtype: str) -> bool:
@@ -65,24 +75,42 @@ def judge_items(items: Sequence[Item], jobs: int) -> Generator[Judged]:
         return
     # Spawned, not forked: a fork of a process whose libraries have started threads may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context)
+    before = {child.pid for child in psutil.Process().children()}
+    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_heed)
+    done = False
     try:
         for found in pool.map(judge_item, items):
             yield from found
+        done = True
     except BrokenProcessPool as error:
         raise UsageError(
             "a target ended the process that judged it; expected an adapter that returns or raises "
             "(--jobs 1 shows in which finding)"
         ) from error
     finally:
+        if not done:  # interrupted: what they are at does not matter any more
+            for child in psutil.Process().children():
+                if child.pid not in before:
+                    child.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _heed() -> None:
+    """In a process of the pool: Ctrl-C is the first process's business; when that says so, end the workers and go."""
+
+    def leave(*_: object) -> None:
+        close_all()
+        os._exit(143)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, leave)
 
 
 def judge_item(item: Item) -> list[Judged]:
     """The findings of one item; targets that are asked the same problems share the truth about them."""
     found, truths, prop = [], Truths(), PROPERTIES[item.property]
     for name in item.targets:
-        target = resolve(name)
+        target = known(name, item.setting)
         if not offers(target, item.cell, item.dtype):
             continue
         bench = TargetBench(afresh(target), item.dtype, truths)
@@ -90,7 +118,7 @@ def judge_item(item: Item) -> list[Judged]:
         search = Search(prop, bench, item.cell, item.dtype, item.profile, item.seed, saved)
         finding = run_search(search, target, truths)
         json = finding_json(finding, target, item.report_dir)
-        found.append(Judged(name, json, bench.executed, _failure(finding)))
+        found.append(Judged(name, json, bench.executed, _failure(finding), compiled(target)))
     return found
 
 

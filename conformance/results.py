@@ -107,6 +107,7 @@ def _counterexample(finding: Finding, outcome: Outcome, target: Target, report_d
         "replay": replay,
         "diagnosis": None,
         "problem": problem_json(outcome.case.problem),
+        "stderr": outcome.stderr,
         "comparison": comparison
         and {
             "array": comparison.key,

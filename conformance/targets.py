@@ -3,30 +3,41 @@
 name                     a built-in implementation
 path/to/adapter.py[:f]   a file; f defaults to `gradients`; its folder is on sys.path while it is loaded
 package.module[:f]       an importable module
+a registered name        an entry point, or a table of the user's pyproject.toml (conformance/registered.py)
+
+Each runs in a worker of its own (conformance/workers.py), but for --in-process.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import importlib
-import importlib.util
+import shutil
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from bptt.errors import ProblemError
 from bptt.support import Support, read_support
-from conformance.errors import TargetUnavailable, UsageError, describe
-from implementations import registry
+from conformance.errors import ContractBroken, TargetCrash, TargetUnavailable, UsageError
+from conformance.registered import Expected, Registered, registered
+from conformance.workers import Limits, Remote, Worker
+from implementations import registry, worker
+from implementations.worker import Message
+
+ROOT = Path(__file__).resolve().parent.parent
+"""Where our own packages are; a built-in target's worker finds them there."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Something that answers problems. `name` is what the user typed, and what replays it."""
+    """Something that answers problems. `name` is what the user typed, and what replays it.
+
+    call      what an adapter's function is: problem in, dict out; a Remote where it runs in a worker
+    expected  failures that its author knows of
+    """
 
     name: str
     kind: str
@@ -34,51 +45,172 @@ class Target:
     call: Callable[[Any], Any]
     file: str | None
     sha256: str | None
+    expected: tuple[Expected, ...] = ()
 
 
-def resolve(text: str) -> Target:
+@dataclass(frozen=True)
+class Setting:
+    """How targets are run: in workers or in this process, under which Python, within which limits."""
+
+    in_process: bool = False
+    python: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+DEFAULT = Setting()
+
+
+def resolve(text: str, setting: Setting = DEFAULT) -> Target:
     """Load a target.
 
     Raises: UsageError, naming what was wrong and what would be right; TargetUnavailable with the reason.
     """
-    if text in registry.BUILT_IN:
+    if text not in registry.BUILT_IN and (one := registered().get(text)) is not None:
+        return _registered(one, setting)
+    start = place_of(text)
+    if setting.in_process:
+        return _in_process(text, start)
+    kind = start["target"]["kind"]
+    interpreter = sys.executable if kind == "built-in" or setting.python is None else setting.python
+    # -B: a worker leaves no compiled files in a user's folders
+    process = Worker([interpreter, "-B", worker.__file__], start, setting.limits, text)
+    return _started(text, kind, _first(text, process), Remote(process))
+
+
+def _registered(one: Registered, setting: Setting) -> Target:
+    """A registered target; what its table says comes before what the command line says of all."""
+    limits = setting.limits
+    if one.seconds is not None:
+        limits = replace(limits, seconds=one.seconds)
+    if one.memory is not None:
+        limits = replace(limits, memory=one.memory)
+    if one.command is None:
+        assert one.target is not None
+        setting = replace(setting, python=one.python or setting.python, limits=limits)
+        if one.target in registered() or one.target in registry.BUILT_IN:
+            raise UsageError(f"target {one.name!r}: its target {one.target!r} is a name, expected a file or a module")
         try:
-            module = registry.load(text)
-        except registry.Unavailable as error:
-            raise TargetUnavailable(str(error)) from error
-        return _target(text, "built-in", module, "gradients")
+            return replace(resolve(one.target, setting), name=one.name, expected=one.expected)
+        except UsageError as error:
+            raise UsageError(f"registered as {one.name!r}: {error}") from error
+    if setting.in_process:
+        raise UsageError(f"target {one.name!r} is a command, expected no --in-process with it")
+    start = {"type": "start", "version": worker.PROTOCOL, "target": None}
+    process = Worker(one.command, start, limits, one.name)
+    target = _started(one.name, "command", _first(one.name, process), Remote(process))
+    file = shutil.which(one.command[0])
+    digest = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return replace(target, file=_public(file), sha256=digest, expected=one.expected)
+
+
+def _first(text: str, process: Worker) -> Message:
+    """A worker's answer to start. Raises: UsageError with the last line that it printed."""
+    try:
+        return process.started()
+    except (TargetCrash, ContractBroken) as error:
+        said = [line for line in process.stderr.strip().splitlines() if line.strip()][-1:]
+        more = f"; it printed: {said[0][:300]}" if said else ""
+        raise UsageError(f"target {text!r}: its worker {error}{more}") from error
+
+
+_KNOWN: dict[tuple[str, Setting], Target] = {}
+
+
+def known(text: str, setting: Setting = DEFAULT) -> Target:
+    """The target as it was loaded before, or now: its worker stays. Raises: as `resolve`."""
+    if (text, setting) not in _KNOWN:
+        _KNOWN[text, setting] = resolve(text, setting)
+    return _KNOWN[text, setting]
+
+
+def forget() -> None:
+    """End the workers of known targets; they are loaded again when they are asked for."""
+    for target in _KNOWN.values():
+        if isinstance(target.call, Remote):
+            target.call.process.close()
+    _KNOWN.clear()
+
+
+def place_of(text: str) -> Message:
+    """The request that starts a worker on a target. Raises: UsageError where the text names none."""
+    if text in registry.BUILT_IN:
+        return _start("built-in", text, "gradients", [str(ROOT)])
     place, _, function = text.rpartition(":") if _has_function(text) else (text, "", "")
     if place.endswith(".py"):
-        return _target(text, "path", _from_file(text, Path(place)), function or "gradients")
+        return _start("path", place, function or "gradients", [])
     if "/" not in place and "." in place and all(part.isidentifier() for part in place.split(".")):
-        return _target(text, "module", _from_module(text, place), function or "gradients")
+        return _start("module", place, function or "gradients", [str(Path.cwd())])
     available = registry.availability()
-    names = ", ".join(name if reason is None else f"{name} (unavailable)" for name, reason in sorted(available.items()))
+    mine = dict.fromkeys(registered())
+    names = ", ".join(
+        name if reason is None else f"{name} (unavailable)" for name, reason in sorted((available | mine).items())
+    )
     raise UsageError(
         f"target {text!r} is not known; expected one of {names}, "
         "or path/to/adapter.py[:function], or package.module[:function]"
     )
 
 
+def _start(kind: str, place: str, function: str, folders: list[str]) -> Message:
+    target = {"kind": kind, "place": place, "function": function, "folders": folders}
+    return {"type": "start", "version": worker.PROTOCOL, "target": target}
+
+
 def afresh(target: Target) -> Target:
-    """The same target without its memory: an adapter's file is executed again, under a module of its own.
+    """The same target without its memory: an adapter's file is executed again.
 
     Raises: UsageError, where it no longer loads.
     """
     if target.kind != "path":
         return target
-    place = Path(target.name.rpartition(":")[0] if _has_function(target.name) else target.name)
-    name = _module_name(place)
-    known = sys.modules.pop(name, None)
+    if not isinstance(target.call, Remote):
+        return _in_process(target.name, place_of(target.name))
     try:
-        return resolve(target.name)
-    finally:
-        if known is not None:
-            sys.modules[name] = known
+        target.call.process.reload()
+        reply = target.call.process.started()
+    except (TargetCrash, ContractBroken) as error:
+        raise UsageError(f"target {target.name!r}: its worker {error}") from error
+    return replace(_started(target.name, target.kind, reply, target.call), expected=target.expected)
 
 
-def _module_name(path: Path) -> str:
-    return "bpttcheck_target_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+def _in_process(text: str, start: Message) -> Target:
+    place = start["target"]
+    try:
+        loaded = worker.load(place["kind"], place["place"], place["function"], place["folders"])
+    except worker.NotLoaded as error:
+        raise _not_loaded(text, error.kind, str(error)) from error
+    return _target(text, place["kind"], loaded.supports, loaded.call, loaded.file)
+
+
+def _started(text: str, kind: str, reply: Message, call: Remote) -> Target:
+    if reply.get("type") == "failed":
+        call.process.close()
+        raise _not_loaded(text, str(reply.get("kind")), str(reply.get("reason"))[:1000])
+    if reply.get("type") != "started" or reply.get("version") != worker.PROTOCOL:
+        call.process.close()
+        raise UsageError(
+            f"target {text!r}: its worker speaks version {reply.get('version')!r} of the protocol, "
+            f"expected {worker.PROTOCOL}"
+        )
+    file = reply.get("file")
+    return _target(text, kind, reply.get("supports"), call, file if isinstance(file, str) else None)
+
+
+def _not_loaded(text: str, kind: str, reason: str) -> Exception:
+    if kind == "unavailable":
+        return TargetUnavailable(reason)
+    return UsageError(f"target {text!r}: {reason}")
+
+
+def _target(text: str, kind: str, declared: Any, call: Callable[[Any], Any], file: str | None) -> Target:
+    try:
+        support = read_support(declared)
+    except ProblemError as error:
+        raise UsageError(f"target {text!r}: {error}") from error
+    except Exception as error:  # SUPPORTS may be anything
+        raise UsageError(f"target {text!r}: reading it raised {worker.describe(error)}; expected an adapter") from error
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else None
+    return Target(text, kind, support, call, _public(file), digest)
 
 
 def _has_function(text: str) -> bool:
@@ -86,82 +218,26 @@ def _has_function(text: str) -> bool:
     return bool(colon) and tail.isidentifier() and len(head) > 1
 
 
-def _from_file(text: str, path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(
-            f"target {text!r}: there is no file {path}; expected an adapter, path/to/adapter.py[:function]"
-        )
-    name = _module_name(path)
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"target {text!r}: {path} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    with _on_path(path.resolve().parent):
-        try:
-            spec.loader.exec_module(module)
-        except BaseException as error:  # an adapter may raise anything, SystemExit too
-            del sys.modules[name]
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            raise UsageError(
-                f"target {text!r}: loading {path} raised {describe(error)}; expected it to import"
-            ) from error
-    return module
-
-
-def _from_module(text: str, name: str) -> ModuleType:
+def compiled(target: Target) -> dict[str, str]:
+    """The compiled objects that a target's worker has loaded so far: name and SHA-256."""
+    if not isinstance(target.call, Remote) or target.kind == "command":
+        return {}
     try:
-        with _on_path(Path.cwd()):
-            return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise UsageError(
-                f"target {text!r}: there is no module {error.name}; expected package.module[:function]"
-            ) from error
-        raise UsageError(
-            f"target {text!r}: importing {name} raised {describe(error)}; expected it to import"
-        ) from error
-    except BaseException as error:  # an adapter may raise anything, SystemExit too
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise UsageError(
-            f"target {text!r}: importing {name} raised {describe(error)}; expected it to import"
-        ) from error
+        reply, _ = target.call.ask({"type": "compiled"}, {})
+    except (TargetCrash, ContractBroken):
+        return {}
+    files = reply.get("files")
+    found = {}
+    for file in files if isinstance(files, list) else ():
+        if isinstance(file, str) and Path(file).is_file():
+            found[_public(file) or ""] = _digest(file, Path(file).stat().st_mtime_ns)
+    return found
 
 
-@contextmanager
-def _on_path(folder: Path) -> Any:
-    """A folder last on sys.path, so that it shadows nothing, for as long as an adapter is loaded."""
-    sys.path.append(str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
-def _target(text: str, kind: str, module: ModuleType, function: str) -> Target:
-    try:
-        call = getattr(module, function, None)
-        declared = getattr(call, "SUPPORTS", getattr(module, "SUPPORTS", None))
-        support = read_support(declared)
-    except ProblemError as error:
-        raise UsageError(f"target {text!r}: {error}") from error
-    except Exception as error:  # a module or its SUPPORTS may be anything
-        raise UsageError(f"target {text!r}: reading it raised {describe(error)}; expected an adapter") from error
-    if not callable(call):
-        offered = [
-            n for n, v in vars(module).items() if callable(v) and not n.startswith("_") and not isinstance(v, type)
-        ]
-        there = f"; it has {', '.join(sorted(offered)[:8])}" if offered else ""
-        raise UsageError(
-            f"target {text!r}: no function {function!r} in it, so it is no adapter; expected gradients(problem){there}"
-        )
-    file = getattr(module, "__file__", None)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
-    return Target(text, kind, support, call, _public(file), digest)
+@functools.cache
+def _digest(file: str, changed: int) -> str:  # noqa: ARG001 - a changed file is another one
+    with Path(file).open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _public(file: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Loads a table of adapters (tests/mutants, tests/variants) as a module of its own: two folders have an elman.py."""
+"""Loads tables of adapters (tests/mutants, tests/variants): two folders have an elman.py; and targets, in process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+
+from conformance.targets import Setting, Target, resolve
 
 HERE = Path(__file__).parent
 
@@ -29,3 +31,8 @@ def load(folder: str, name: str) -> ModuleType:
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+def in_process(text: str) -> Target:
+    """A target in this very process: for tests of what is judged, not of who answers."""
+    return resolve(text, Setting(in_process=True))

@@ -231,12 +231,9 @@ def test_certify_with_another_seed_draws_other_problems(capsys, tmp_path):
 
 
 def test_certify_says_which_target_is_unavailable_and_judges_the_others(capsys, tmp_path, monkeypatch):
-    from implementations import registry
-
-    def absent(name: str) -> Any:
-        raise registry.Unavailable(name, "torch is not installed; pip install 'bpttcheck[torch]'")
-
-    monkeypatch.setattr(registry, "load", absent)
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ModuleNotFoundError('no torch', name='torch')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     status, out, _ = run(capsys, "certify", "torch", GOOD, *QUICK, "--report-dir", str(tmp_path))
     assert status == 3
     first, second = results_of(tmp_path)["targets"]

@@ -17,9 +17,10 @@ from conformance.diagnosis.hypothesis import Base
 from conformance.diagnosis.mistakes import hypotheses
 from conformance.diagnosis.mistakes.path import EDGES
 from conformance.diagnosis.tape import GATES, Tape, Twist
-from conformance.targets import Target, resolve
+from conformance.targets import Target
 from oracle.budget import Model
 from oracle.truth import find_truth
+from tests.loading import in_process
 
 HERE = Path(__file__).parent
 
@@ -41,7 +42,7 @@ def problem(cell: str = "elman", **more) -> Problem:
 
 
 def planted(name: str) -> Target:
-    return resolve(f"{HERE / 'mutants' / 'elman.py'}:{name}")
+    return in_process(f"{HERE / 'mutants' / 'elman.py'}:{name}")
 
 
 def made(change) -> Target:

@@ -23,7 +23,7 @@ from bptt.support import Support, read_support
 from bptt.truncation import Truncation
 from conformance.bench import TargetBench
 from conformance.engine import Profile, Search
-from conformance.targets import Target, resolve
+from conformance.targets import Target
 from implementations import registry
 from oracle.exact import exact_solution, is_exact, why_inexact
 from oracle.numbers import Matrix, NotInThisSystem
@@ -33,7 +33,7 @@ from properties.base import Case
 from properties.exact_problems import CROWDED, LONG, PROPERTY, draw_exact, fixed_problems, recurrent_weights
 from properties.recipe import Draw
 from properties.strategies import to_dtype
-from tests.loading import load
+from tests.loading import in_process, load
 
 HERE = Path(__file__).parent
 Array = NDArray[Any]
@@ -363,7 +363,7 @@ def test_bits_of_built_in_implementations_are_the_exact_ones(name, dtype):
     reason = registry.availability()[name]
     if reason is not None:
         pytest.skip(reason)
-    target = resolve(name)
+    target = in_process(name)
     small = replace(target.support, max_size={"T": 17, "B": 4, "H": 17})
     problems = map(heaviest, drawn(range(16), dtype, small))
     compared, wrong = failures(target, problems, dtype)
@@ -373,7 +373,7 @@ def test_bits_of_built_in_implementations_are_the_exact_ones(name, dtype):
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_bits_of_correct_variants_are_the_exact_ones(name):
-    target = resolve(f"{HERE / 'variants' / 'elman.py'}:{name}")
+    target = in_process(f"{HERE / 'variants' / 'elman.py'}:{name}")
     for dtype, seeds in (("float64", range(100, 103)), ("float32", range(103, 109))):
         compared, wrong = failures(target, map(heaviest, drawn(seeds, dtype, target.support)), dtype)
         assert compared > 8
@@ -385,7 +385,7 @@ def test_bits_of_variants_differ_where_problems_are_not_exact():
     problem = next(p for p in drawn(range(99), "float32") if p.T > 10 and p.H > 3 and p.loss.kind == "cotangent")
     noisy = replace(problem, x=rng.normal(size=problem.x.shape).astype(np.float32))
     names = ("stacked_products", "forward_mode", "masked_double_sum", "summed_forward_in_time", "recurrent_part_first")
-    answers = [resolve(f"{HERE / 'variants' / 'elman.py'}:{name}").call(noisy) for name in names]
+    answers = [in_process(f"{HERE / 'variants' / 'elman.py'}:{name}").call(noisy) for name in names]
     assert len({answer["dW_hh"].tobytes() for answer in answers}) > 1
 
 

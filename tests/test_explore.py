@@ -11,8 +11,8 @@ from bptt.files import load_case, save_problem
 from conformance import explore as exploring
 from conformance.cli import main
 from conformance.engine import Profile
-from conformance.targets import resolve
 from properties import PROPERTIES
+from tests.loading import in_process
 
 HERE = Path(__file__).parent
 GOOD = str(HERE / "adapters" / "good.py")
@@ -27,7 +27,7 @@ def _quick(monkeypatch):
 def explored(target, folder, seconds, *ids):
     folder.mkdir()
     said = []
-    found = exploring.explore(resolve(target), [PROPERTIES[i] for i in ids], folder, 0, seconds, said.append)
+    found = exploring.explore(in_process(target), [PROPERTIES[i] for i in ids], folder, 0, seconds, said.append)
     return found, said
 
 

@@ -16,7 +16,6 @@ from bptt.truncation import Truncation
 from conformance import engine
 from conformance.bench import TargetBench
 from conformance.engine import LEAST_SHARE, Finding, Profile, Search
-from conformance.targets import resolve
 from oracle.rational_numbers import RationalNumbers
 from oracle.solution import solve
 from properties import PROPERTIES
@@ -25,6 +24,7 @@ from properties.compare import Once, Part, of_sums
 from properties.norm_preservation import LONG, expected, within_theorem
 from properties.pieces import first_steps, padding, places, rows
 from properties.truncation_nesting import diagonal_terms, tails
+from tests.loading import in_process
 
 HERE = Path(__file__).parent
 IDS = (
@@ -91,7 +91,7 @@ def search(
     target: str, name: str, cell: str, dtype: str, profile: Profile, form: int | None = None, **support: Any
 ) -> Finding:
     """The finding of one property, or one form of it, on a target, with its support narrowed."""
-    found = resolve(target)
+    found = in_process(target)
     found = replace(found, support=replace(found.support, **support))
     prop: Any = OneForm(name, form)
     return Search(prop, TargetBench(found, dtype), cell, dtype, profile, 0).run()
@@ -293,7 +293,7 @@ def test_rows_and_steps_know_their_places():
 def test_part_counts_as_often_as_it_says():
     problem = linear()
     doubled = replace(problem, loss=replace(problem.loss, g=2 * problem.loss.g, g_h_final=2 * problem.loss.g_h_final))
-    bench = Once(TargetBench(resolve("numpy"), "float64"))
+    bench = Once(TargetBench(in_process("numpy"), "float64"))
     right = of_sums(bench, [Part(+1, doubled), Part(-2, problem)], ["dW_hh"])
     assert right.comparisons[0].want == 0
     assert not right.failed

@@ -12,9 +12,8 @@ import pytest
 
 from conformance.bench import TargetBench
 from conformance.engine import Profile, Search
-from conformance.targets import resolve
 from properties import PROPERTIES
-from tests.loading import load
+from tests.loading import in_process, load
 
 HERE = Path(__file__).parent
 FIRST_FAILURE = Profile("standard", 100, 0)
@@ -31,7 +30,7 @@ VARIANTS = load("variants", "elman").VARIANTS
 
 @pytest.mark.parametrize(("table", "name"), sorted(PLANTED))
 def test_planted_bug_is_caught_by_the_property_that_it_names(table, name):
-    target = resolve(f"{HERE / 'mutants' / table}.py:{name}")
+    target = in_process(f"{HERE / 'mutants' / table}.py:{name}")
     prop = PROPERTIES[PLANTED[table, name].caught_by]
     (cell,) = target.support.cells
     verdicts = {}
@@ -45,7 +44,7 @@ def test_planted_bug_is_caught_by_the_property_that_it_names(table, name):
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_correct_variant_is_not_accused(name):
-    target = resolve(f"{HERE / 'variants' / 'elman.py'}:{name}")
+    target = in_process(f"{HERE / 'variants' / 'elman.py'}:{name}")
     for dtype in target.support.dtypes:
         for prop in (PROPERTIES[name] for name in FAR_REACHING):
             finding = Search(prop, TargetBench(target, dtype), "elman", dtype, BRIEF, 0).run()

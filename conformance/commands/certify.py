@@ -10,6 +10,7 @@ from pathlib import Path
 
 from conformance.cases import read_folder
 from conformance.certify import Plan, exit_status, run, select
+from conformance.commands.setting import add_setting, setting_of
 from conformance.engine import PROFILES
 from conformance.progress import progress_for
 from conformance.render import print_summary, render
@@ -41,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cases", type=Path, metavar="DIR", help="judge the case files in this folder too, before anything is drawn"
     )
+    add_setting(parser)
     parser.add_argument("--report-dir", type=Path, default=Path("reports"), metavar="DIR", help="default: reports")
 
 
@@ -82,6 +84,7 @@ def main(arguments: argparse.Namespace) -> int:
         command=("bpttcheck", *without_jobs(arguments.words)),
         jobs=arguments.jobs or cores(),
         cases=arguments.cases,
+        setting=setting_of(arguments),
     )
     results = run(plan, progress_for())
     written = render(arguments.report_dir)

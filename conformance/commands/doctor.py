@@ -15,13 +15,14 @@ from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
 from conformance.bench import TargetBench
-from conformance.contract import as_seen
+from conformance.commands.setting import add_setting, setting_of
 from conformance.diagnosis import Failure, diagnose
 from conformance.diagnosis.family import SIZES, alike
 from conformance.diagnosis.forms import mended, repairs
 from conformance.errors import ContractBroken, Declined, TargetCrash, UsageError, describe
 from conformance.render import visible
 from conformance.targets import Target, resolve
+from conformance.workers import as_seen
 from oracle.errors import PrecisionExhausted
 from properties.strategies import nothing_offered, offered
 
@@ -41,13 +42,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("target", metavar="TARGET", help="a built-in name, a file.py[:function] or a module[:function]")
     parser.add_argument("--cell", metavar="NAME", help="only this cell")
+    add_setting(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 0 if there is nothing to say, 1 if something was found, 3 if nothing could be asked."""
     if arguments.cell is not None and arguments.cell not in CELLS:
         raise UsageError(f"--cell: got {arguments.cell!r}, expected one of {', '.join(CELLS)}")
-    target = resolve(arguments.target)
+    target = resolve(arguments.target, setting_of(arguments))
     cells = [cell for cell in target.support.cells if arguments.cell in (None, cell)]
     visits = [Visit(target, cell) for cell in cells]
     for visit in visits:

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from conformance.certify import select
+from conformance.commands.setting import add_setting, setting_of
 from conformance.explore import explore
 from conformance.render import visible
 from conformance.results import prepare_directory
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=minutes, metavar="M", help="how long (default: until it is stopped, Ctrl-C)")
     parser.add_argument("--select", metavar="ID,...", help="only these properties")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other problems (default: 0)")
+    add_setting(parser)
     parser.add_argument("--cases", type=Path, default=Path("cases"), metavar="DIR", help="where to (default: cases)")
 
 
@@ -48,7 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Exit status 1 if a failure was found, 0 if none was, 3 if nothing could be asked."""
     properties = select(arguments.select)
     canary.check("before the search")
-    target = resolve(arguments.target)
+    target = resolve(arguments.target, setting_of(arguments))
     prepare_directory(arguments.cases)
 
     def say(text: str) -> None:

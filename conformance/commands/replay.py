@@ -8,11 +8,12 @@ from pathlib import Path
 from bptt.problem import Problem
 from conformance.again import ask_again
 from conformance.cases import read_case
+from conformance.commands.setting import add_setting, setting_of
 from conformance.engine import Finding, Outcome
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.messages import comparison_line, failure_message
 from conformance.render import visible
-from conformance.targets import resolve
+from conformance.targets import DEFAULT, Setting, resolve
 from implementations.registry import availability
 from properties import PROPERTIES
 from properties.base import Case
@@ -29,19 +30,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("case", type=Path, metavar="CASE", help="a case file of a report, or any problem file")
     parser.add_argument("target", nargs="?", metavar="TARGET", help="who is asked (default: every built-in target)")
+    add_setting(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 1 if the case fails, 3 if it says nothing, 0 if it passes."""
     saved = read_case(arguments.case)
+    setting = setting_of(arguments)
     names = [arguments.target] if arguments.target else [n for n, why in availability().items() if why is None]
-    return max((replay(name, saved.property, saved.case, saved.companion) for name in names), key=(0, 3, 1).index)
+    return max(
+        (replay(name, saved.property, saved.case, saved.companion, setting) for name in names), key=(0, 3, 1).index
+    )
 
 
-def replay(name: str, property_id: str, case: Case, companion: Problem | None = None) -> int:
+def replay(
+    name: str, property_id: str, case: Case, companion: Problem | None = None, setting: Setting = DEFAULT
+) -> int:
     """Judge a case on one target and print what became of it."""
     try:
-        target = resolve(name)
+        target = resolve(name, setting)
     except TargetUnavailable as error:
         print(f"no verdict: {visible(str(error))}")
         return 3

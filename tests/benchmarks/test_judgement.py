@@ -14,11 +14,11 @@ import pytest
 
 from conformance.bench import TargetBench
 from conformance.engine import Outcome, judge
-from conformance.targets import resolve
 from properties.base import Case
 from properties.oracle_agreement import PROPERTY
 from properties.recipe import Draw
 from properties.strategies import draw_problem, offered
+from tests.loading import in_process
 
 ROUNDS = 60
 DTYPE = "float64"
@@ -40,7 +40,7 @@ class Uniform:
 def test_judgement_of_numpy(benchmark: Any, cell: str) -> None:
     benchmark.group = f"one judgement, target numpy, {DTYPE}"
     benchmark.extra_info["subject"] = cell
-    bench = TargetBench(resolve("numpy"), DTYPE)
+    bench = TargetBench(in_process("numpy"), DTYPE)
     shape = offered(bench.support, cell)
     seeds = itertools.count()
     outcomes: list[Outcome] = []

@@ -15,9 +15,9 @@ from bptt.cells import CELLS
 from conformance.bench import TargetBench
 from conformance.diagnosis import Failure, diagnose
 from conformance.engine import Finding, Profile, Search
-from conformance.targets import Target, resolve
+from conformance.targets import Target
 from properties import PROPERTIES
-from tests.loading import load
+from tests.loading import in_process, load
 
 FIRST_FAILURE = Profile("standard", 100, 0)
 
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
     path = Path(words[0]) if words else Path("tests/mutants/elman.py")
     table = load(path.parent.name, path.stem).PLANTED
     for name in words[1:] or table:
-        target = resolve(f"{path}:{name}")
+        target = in_process(f"{path}:{name}")
         finding = first_failure(target, getattr(table[name], "caught_by", None))
         print(f"{name}\n    planted: {table[name].sentence}")
         if finding is None or finding.smallest is None:

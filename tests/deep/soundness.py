@@ -27,11 +27,12 @@ from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.truncation import Truncation
 from conformance.bench import TargetBench, Truths
-from conformance.targets import Target, resolve
+from conformance.targets import Target
 from implementations.registry import availability
 from oracle.errors import PrecisionExhausted
 from properties.compare import against_truth
 from tests.deep.agreement import write
+from tests.loading import in_process
 
 VARIANTS = Path(__file__).parents[1] / "variants"
 PARTIAL = {"without_cross_entropy", "without_input_gradient", "gradients_only"}
@@ -111,7 +112,7 @@ def _truncation(rng: np.random.Generator, kinds: Sequence[str], T: int) -> Trunc
 
 def variants(file: str) -> list[str]:
     """The names of the complete variants in a file of tests/variants."""
-    some = resolve(f"{VARIANTS / file}.py:{'plain' if file == 'cells' else 'stacked_products'}")
+    some = in_process(f"{VARIANTS / file}.py:{'plain' if file == 'cells' else 'stacked_products'}")
     return [name for name in sys.modules[some.call.__module__].VARIANTS if name not in PARTIAL]
 
 
@@ -119,7 +120,7 @@ def targets() -> list[Target]:
     """Every honest implementation there is."""
     names = [name for name, reason in availability().items() if reason is None]
     names += [f"{VARIANTS / file}.py:{name}" for file in ("cells", "elman") for name in variants(file)]
-    return [resolve(name) for name in names]
+    return [in_process(name) for name in names]
 
 
 def study(work: tuple[Key, Sequence[int]]) -> tuple[Key, Tally]:

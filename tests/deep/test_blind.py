@@ -8,9 +8,9 @@ import pytest
 
 from conformance.bench import TargetBench
 from conformance.engine import Profile, Search
-from conformance.targets import afresh, resolve
+from conformance.targets import afresh
 from properties import PROPERTIES
-from tests.loading import load
+from tests.loading import in_process, load
 
 PLANTED = load("mutants", "blind").PLANTED
 FILE = Path(__file__).parents[1] / "mutants" / "blind.py"
@@ -20,7 +20,7 @@ FIRST = "oracle-agreement"
 
 def caught(name: str) -> bool:
     """Whether a property fails the bug in a cell and dtype; the property that reaches furthest is asked first."""
-    target = resolve(f"{FILE}:{name}")
+    target = in_process(f"{FILE}:{name}")
     for prop in sorted(PROPERTIES.values(), key=lambda prop: prop.id != FIRST):
         for dtype in target.support.dtypes:
             for cell in filter(prop.concerns, target.support.cells):

@@ -9,9 +9,9 @@ import pytest
 from bptt.cells import CELLS
 from conformance.bench import TargetBench, Truths
 from conformance.engine import Profile, Search
-from conformance.targets import resolve
 from properties import PROPERTIES
 from tests.deep.soundness import variants
+from tests.loading import in_process
 
 CELLS_PY = Path(__file__).parents[1] / "variants" / "cells.py"
 
@@ -20,7 +20,7 @@ CELLS_PY = Path(__file__).parents[1] / "variants" / "cells.py"
 def test_correct_variant_of_a_cell_is_not_accused(cell):
     truths = {dtype: Truths() for dtype in ("float64", "float32")}
     for name in variants("cells"):
-        target = resolve(f"{CELLS_PY}:{name}")
+        target = in_process(f"{CELLS_PY}:{name}")
         for dtype, known in truths.items():
             bench = TargetBench(target, dtype, known)
             profile = Profile("standard", 100, 0)
@@ -30,7 +30,7 @@ def test_correct_variant_of_a_cell_is_not_accused(cell):
 
 @pytest.mark.parametrize("name", variants("elman"))
 def test_correct_variant_of_elman_is_not_accused_by_any_property(name):
-    target = resolve(f"{CELLS_PY.with_name('elman.py')}:{name}")
+    target = in_process(f"{CELLS_PY.with_name('elman.py')}:{name}")
     for dtype in target.support.dtypes:
         for prop in (prop for prop in PROPERTIES.values() if prop.concerns("elman")):
             finding = Search(prop, TargetBench(target, dtype), "elman", dtype, Profile("smoke", 20, 0), 0).run()

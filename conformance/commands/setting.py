@@ -1,0 +1,50 @@
+"""How targets are run, as options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+
+from conformance.errors import UsageError
+from conformance.targets import Setting
+from conformance.workers import Limits
+
+LONGEST = 24 * 3600.0
+"""Seconds that a problem may be given at most."""
+
+
+def add_setting(parser: argparse.ArgumentParser) -> None:
+    """Add --python, --timeout and --in-process."""
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        help="run adapters under this Python, of a virtual environment say; NumPy is all it needs",
+    )
+    parser.add_argument(
+        "--timeout", type=seconds, default=Limits.seconds, metavar="S", help="seconds a problem (default: 60)"
+    )
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="run targets in this very process, for debugging; certifies nothing",
+    )
+
+
+def setting_of(arguments: argparse.Namespace) -> Setting:
+    """What the options say. Raises: UsageError."""
+    python = arguments.python
+    if python is not None and shutil.which(python) is None:
+        raise UsageError(f"--python {python!r}: no such program; expected the path of a Python interpreter")
+    return Setting(arguments.in_process, python, Limits(seconds=arguments.timeout))
+
+
+def seconds(text: str) -> float:
+    """A time. Raises: ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= LONGEST:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of seconds above 0")
+    return value
