@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.gradcheck import GradcheckError, gradcheck
 
 from bptt.problem import Problem
-from conformance.contract import as_seen
+from conformance.workers import as_seen
 from implementations import torch_autograd
 
 Adapter = Callable[[Any], dict[str, Any]]
