@@ -30,13 +30,13 @@ from bptt.cells import CELLS
 from bptt.problem import Problem
 from conformance.bench import TargetBench, Truths
 from conformance.engine import Outcome, Profile, Search, judge
-from conformance.targets import Target, afresh, resolve
+from conformance.targets import Target, afresh
 from properties import PROPERTIES
 from properties.base import Case
 from tests.benchmarks.behind_autograd import NoLoss, behind_function, passes
 from tests.benchmarks.gradcheck_draws import CUTS, DRAWS, make
 from tests.deep.agreement import write
-from tests.loading import load
+from tests.loading import in_process, load
 
 TESTS = Path(__file__).parents[1]
 TABLES = ("elman", "lstm", "blind")
@@ -164,7 +164,7 @@ def survey_variants(results: Results) -> None:
     truths = Truths()
     for table in ("elman", "cells"):
         for name in load("variants", table).VARIANTS:
-            target = resolve(f"{TESTS / 'variants' / table}.py:{name}")
+            target = in_process(f"{TESTS / 'variants' / table}.py:{name}")
             full = f"{table}/{name}"
             same = results.once("variants", full, "why", lambda t=target: accused(t, truths))
             fast = results.once("variants", full, "fast", lambda t=target: caught_by_gradcheck(t, fast=True))
@@ -185,7 +185,7 @@ def survey_bugs(results: Results, only: Sequence[str]) -> None:
     truths = Truths()
     bugs = {f"{table}/{name}": (table, name) for table in TABLES for name in load("mutants", table).PLANTED}
     targets = {
-        full: resolve(f"{TESTS / 'mutants' / table}.py:{name}")
+        full: in_process(f"{TESTS / 'mutants' / table}.py:{name}")
         for full, (table, name) in bugs.items()
         if not only or name in only
     }

@@ -27,13 +27,14 @@ import torch
 from bptt.problem import Problem
 from conformance.bench import TargetBench
 from conformance.engine import judge
-from conformance.targets import Target, resolve
+from conformance.targets import Target
 from properties import PROPERTIES
 from properties.base import Case
 from properties.recipe import Draw
 from properties.strategies import draw_problem, offered, replace_shape
 from tests.benchmarks.behind_autograd import Behind, behind_function, passes, unrolled_loop
 from tests.deep.agreement import write
+from tests.loading import in_process
 
 SIZES = (20, 4, 8, 16, 16)  # T, B, D, H, K
 TARGETS = ("numpy", "torch", "torch loop")
@@ -83,7 +84,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def works(name: str, cell: str, seed: int) -> tuple[Callable[[], None], ...]:
     """A judgement, gradcheck in slow and in fast mode; all three must pass."""
-    target = resolve(name.removesuffix(" loop"))
+    target = in_process(name.removesuffix(" loop"))
     problem = drawn(target, cell, seed)
 
     def behind() -> Behind:

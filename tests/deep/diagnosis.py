@@ -1,7 +1,7 @@
 """How often the planted mistake is named: `python -m tests.deep.diagnosis [MODULE.py] [NAME ...]`.
 
 MODULE holds a table PLANTED, name -> object with .gradients and .sentence (default: tests/mutants/elman.py). For each
-planted bug the property that it names (or every property in turn) is searched until it fails, the failure is
+planted bug the property that it names (or every one, oracle-agreement first) is searched until it fails, the failure is
 diagnosed, and a line is printed: the bug, its sentence, what was found first.
 """
 
@@ -24,7 +24,7 @@ FIRST_FAILURE = Profile("standard", 100, 0)
 
 def first_failure(target: Target, caught_by: str | None) -> Finding | None:
     """The first finding that fails by a wrong number."""
-    names = [caught_by] if caught_by else list(PROPERTIES)
+    names = [caught_by] if caught_by else sorted(PROPERTIES, key=lambda name: name != "oracle-agreement")
     for name in names:
         for cell in (c for c in CELLS if c in target.support.cells):
             for dtype in target.support.dtypes:
