@@ -101,6 +101,9 @@ def failure_message(finding: Finding, outcome: Outcome, target: str, replay: str
         lines.append("  shows only after another problem was asked: the target keeps something between calls")
     if not outcome.repeats:
         lines.append("  did not show again in a freshly loaded target: it takes more calls before it, or chance")
+    printed = [line.strip() for line in outcome.stderr.splitlines() if line.strip()]
+    if printed:
+        lines.append(f"  the last it printed: {printed[-1][:300]}")
     if replay:
         lines.append(f"  replay: {replay}")
     return "\n".join(lines)

@@ -177,6 +177,16 @@ def test_command_that_breaks_its_contract(how, said, tmp_path, monkeypatch):
     workers.close_all()
 
 
+def test_report_shows_what_a_crash_had_printed(tmp_path, capsys):
+    path = f"{ADAPTERS / 'misbehaving.py'}:aborts"
+    words = ["certify", path, "--profile", "smoke", "--select", "memory", "--report-dir", str(tmp_path)]
+    assert main(words) == 1
+    assert "the last it printed: about to do harm: aborts" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert "What it had printed" in page
+    assert "standard output of aborts" in page
+
+
 # ---- the wire --------------------------------------------------------------------------------------------------------
 
 FRAME = worker.encode(
