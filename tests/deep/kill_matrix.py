@@ -7,9 +7,9 @@ the bugs' support, without shrinking; every bug is asked the same cases in the s
 tests/deep/playback.py), up to its first failure. One kill anywhere is a kill, after which the property is not asked
 about this bug again. A kill may be a wrong number, a breach of the contract or a crash.
 
-Results so far stay in DIR/kill_matrix.json. A run with more examples goes on from there: what was killed is killed. A
-run over everything that leaves nothing open writes docs/kill_matrix.md and docs/kill_matrix.svg; any other writes them
-into DIR. Exit status 1 if some bug is not killed, or some property kills nothing.
+Results so far stay in DIR/kill_matrix.json. A run with more examples goes on from there: what was killed is killed.
+When nothing is left open, or with --docs, the page and the picture are written into docs, otherwise into DIR. Exit
+status 1 if some bug is not killed, or some property kills nothing.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", nargs="*", choices=list(CELLS), default=list(CELLS))
     parser.add_argument("--examples", type=int, default=100, help="drawn examples a property, cell and dtype")
     parser.add_argument("--out", type=Path, default=Path("build/kill_matrix"), help="where results are kept")
+    parser.add_argument("--docs", action="store_true", help="write docs/kill_matrix.md though pairs are open")
     given = parser.parse_args(arguments)
     every = bugs()
     unknown = set(given.bugs or ()) - set(every)
@@ -99,13 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = {key: bug for key, bug in every.items() if not given.bugs or key in given.bugs}
     fill(results, wanted, given, path)
     matrix = Matrix.of(results, every)
-    whole = matrix.complete()
-    folder = DOCS if whole else given.out
+    folder = DOCS if matrix.complete() or given.docs else given.out
     (folder / "kill_matrix.svg").write_text(picture(matrix), encoding="utf-8")
     (folder / "kill_matrix.md").write_text(page(matrix), encoding="utf-8")
     for line in matrix.shortfalls():
         write(line)
-    write(f"{'' if whole else 'so far: '}{folder / 'kill_matrix.md'}")
+    write(f"written: {folder / 'kill_matrix.md'}")
     return int(bool(matrix.shortfalls()))
 
 

@@ -141,6 +141,7 @@ def groups(matrix: Matrix) -> Iterator[list[str]]:
 
 SIDE, LEFT, TOP = 22, 330, 170
 """Pixels: a square, the names of the groups, the names of the properties."""
+FONT = 'font-family="sans-serif" font-size="11"'
 
 
 def picture(matrix: Matrix) -> str:
@@ -148,7 +149,7 @@ def picture(matrix: Matrix) -> str:
     rows = matrix.groups()
     width, height = LEFT + SIDE * (len(PROPERTIES) + 1) + 60, TOP + SIDE * len(rows) + 80
     marks = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {FONT}>',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for j, prop_id in enumerate(PROPERTIES):
