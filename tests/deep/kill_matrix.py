@@ -8,6 +8,8 @@ tests/deep/playback.py), up to its first failure. One kill anywhere is a kill, a
 about this bug again. A kill may be a wrong number, a breach of the contract or a crash.
 
 Results so far stay in DIR/kill_matrix.json. A run with more examples goes on from there: what was killed is killed.
+With --cover a property is asked about the bugs that nothing has killed yet and, until it has killed one, about those
+that name it: enough to see that every bug is killed and every property kills.
 When nothing is left open, or with --docs, the page and the picture are written into docs, otherwise into DIR. Exit
 status 1 if some bug is not killed, or some property kills nothing.
 """
@@ -28,7 +30,7 @@ from properties import PROPERTIES
 from properties.base import Case
 from tests.deep.agreement import write
 from tests.deep.bugs import CORRECT, Bug, bugs, correct, digests, fresh
-from tests.deep.kill_matrix_page import Matrix, page, picture
+from tests.deep.kill_matrix_page import FURTHEST, Matrix, page, picture
 from tests.deep.panel import Halt, Panel, read_results, write_results
 from tests.deep.playback import Playback, RecordingBench, replay, silent
 
@@ -90,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=int, default=100, help="drawn examples a property, cell and dtype")
     parser.add_argument("--out", type=Path, default=Path("build/kill_matrix"), help="where results are kept")
     parser.add_argument("--docs", action="store_true", help="write docs/kill_matrix.md though pairs are open")
+    parser.add_argument("--cover", action="store_true", help="until every bug is killed and every property kills")
     given = parser.parse_args(arguments)
     every = bugs()
     unknown = set(given.bugs or ()) - set(every)
@@ -118,7 +121,7 @@ def fill(results: dict[str, Any], wanted: dict[str, Bug], given: argparse.Namesp
         for dtype in DTYPES
         for table in CORRECT
         for cell in given.cells
-        for prop_id in given.properties
+        for prop_id in sorted(given.properties, key=lambda name: name != FURTHEST)
         if PROPERTIES[prop_id].concerns(cell)
     ]
     for number, (prop_id, table, cell, dtype) in enumerate(order, 1):
@@ -130,11 +133,15 @@ def fill(results: dict[str, Any], wanted: dict[str, Bug], given: argparse.Namesp
             for key, bug in wanted.items()
             if bug.table == table and cell in bug.cells and f"{prop_id}|{key}" not in known
         }
+        if given.cover:
+            dead = {name.partition("|")[2] for name in known}
+            kills_some = any(name.startswith(f"{prop_id}|") for name in known)
+            asked = {k: b for k, b in asked.items() if k not in dead or (b.caught_by == prop_id and not kills_some)}
         if not asked:
             continue
         found, seen = kills(prop_id, table, cell, dtype, given.examples, asked)
         known.update({f"{prop_id}|{key}": kill for key, kill in found.items()})
-        if not given.bugs:
+        if not (given.bugs or given.cover):
             items[item] = seen
         write_results(path, results)
         took = time.monotonic() - start

@@ -139,7 +139,7 @@ def groups(matrix: Matrix) -> Iterator[list[str]]:
         yield [*rows, f"| **of {len(keys)}** | {sums} | |", ""]
 
 
-SIDE, LEFT, TOP = 22, 330, 170
+SIDE, LEFT, TOP = 22, 360, 170
 """Pixels: a square, the names of the groups, the names of the properties."""
 FONT = 'font-family="sans-serif" font-size="11"'
 
@@ -175,7 +175,7 @@ def picture(matrix: Matrix) -> str:
 def square(x: float, y: float, share: float, words: str) -> list[str]:
     """A square as grey as the share is large, with words on it that can be read."""
     grey = round(255 - 215 * share)
-    ink = "white" if share > 0.5 else "black"
+    ink = "white" if share > 0.65 else "black"
     return [
         f'<rect x="{x}" y="{y}" width="{SIDE}" height="{SIDE}" fill="rgb({grey},{grey},{grey})" stroke="#999"/>',
         *([f'<text x="{x + SIDE / 2}" y="{y + 15}" text-anchor="middle" fill="{ink}">{words}</text>'] if words else []),
