@@ -80,9 +80,14 @@ class Matrix:
         return [key for key in self.killed(prop_id) if self.killers(key, without) == [prop_id]]
 
     def shortfalls(self) -> list[str]:
-        """A line for each bug that is not killed, each property that kills nothing, and what is open."""
+        """What is not as it should be, line by line, and how much is open."""
         lines = [f"no property kills {key}: {bug.sentence}" for key, bug in self.bugs.items() if not self.killers(key)]
         lines += [f"{prop_id} kills nothing" for prop_id in PROPERTIES if not self.killed(prop_id)]
+        lines += [
+            f"{bug.caught_by} does not kill {key}, which names it"
+            for key, bug in self.bugs.items()
+            if bug.caught_by is not None and self.marks[bug.caught_by, key] in (ALIVE, NOT_ASKED)
+        ]
         unknown = sum(mark == OPEN for mark in self.marks.values())
         return lines + ([f"{unknown} of {len(self.marks)} pairs are not tried out"] if unknown else [])
 
