@@ -111,7 +111,10 @@ def page(matrix: Matrix) -> str:
         + (f"Not killed: {', '.join(f'`{key}`' for key in missed)}. " if missed else "")
         + (f"These properties kill nothing: {', '.join(idle)}." if idle else "Every property kills at least one.")
     )
-    unknown = f" {OPEN}: not tried in every cell and dtype yet." if not matrix.complete() else ""
+    pairs = sum(mark == OPEN for mark in matrix.marks.values())
+    unknown = (
+        f"\n{OPEN}: not killed so far, and not tried in every cell and dtype yet ({pairs} pairs)." if pairs else ""
+    )
     head = HEAD.format(
         examples=matrix.examples, bugs=len(matrix.bugs), properties=len(PROPERTIES), summary=summary,
         killed=KILLED, alive=ALIVE, open=unknown,
