@@ -30,6 +30,8 @@ FIXED = ((1, 1, 1, 1, 1), (2, 2, 2, 2, 2), (33, 1, 2, 2, 2), (2, 33, 2, 3, 2), (
 LONG = 12
 """Steps up to which a truncation may reach back over a third of them."""
 FIXED_WIDE_OUTPUT = (2, 2, 2, 3, 65)
+FIXED_ONE_CLASS = (2, 2, 2, 3, 1)
+"""Its softmax is 1 and its cross-entropy 0, whatever the output: a kernel may take it for a binary one."""
 
 
 class Shapes(Property):
@@ -76,6 +78,16 @@ class Shapes(Property):
             }
             problem = generic(3000 + 2 * i, support, cell, dtype, sizes, names)
             out += [] if problem is None else [Case(problem)]
+        if "linear" in shape.readouts and "cross_entropy" in shape.losses:
+            names = {
+                "readouts": "linear",
+                "losses": "cross_entropy",
+                "truncations": shape.truncations[0],
+                "activations": shape.activations[0],
+                "reductions": (shape.reductions or ("sum",))[0],
+            }
+            one_class = generic(3001, support, cell, dtype, FIXED_ONE_CLASS, names)
+            out += [] if one_class is None else [Case(one_class)]
         return out
 
     def check(self, case: Case, bench: Bench) -> Judgement:
