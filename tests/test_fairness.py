@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from conformance.engine import Profile
-from conformance.targets import resolve
 from tests.deep import fairness
+from tests.loading import in_process
 
 WRONG = Path(__file__).parent / "mutants" / "elman.py"
 
@@ -33,8 +33,10 @@ def test_variants_are_judged_and_not_accused():
 
 
 def test_accusation_is_shown_and_makes_the_status_1(monkeypatch, tmp_path, capsys):
-    bug = fairness.limited(resolve(f"{WRONG}:weight_decay_in_the_gradient"))
-    monkeypatch.setattr(fairness, "variants", lambda _cell: {"numpy": fairness.limited(resolve("numpy")), "bug": bug})
+    bug = fairness.limited(in_process(f"{WRONG}:weight_decay_in_the_gradient"))
+    monkeypatch.setattr(
+        fairness, "variants", lambda _cell: {"numpy": fairness.limited(in_process("numpy")), "bug": bug}
+    )
     words = ["--examples", "2", "--cells", "elman", "--properties", "cotangent-linearity", "--out", str(tmp_path)]
     assert fairness.main(words) == 1
     first = capsys.readouterr().out

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bptt.cells import CELLS
-from conformance.targets import Target, afresh, resolve
-from tests.loading import load
+from conformance.targets import Target, afresh
+from tests.loading import in_process, load
 
 MUTANTS = Path(__file__).parents[1] / "mutants"
 LONGEST = 300
@@ -80,13 +80,15 @@ def sections(table: str) -> dict[str, str]:
 def fresh(names: Mapping[str, Bug]) -> dict[str, Target]:
     """Bugs of one table as targets without memory, by key; what a bug keeps, it keeps in a class of its own."""
     first = next(iter(names.values()))
-    planted = afresh(resolve(first.path)).call.__globals__["PLANTED"]
-    return {key: shortened(replace(resolve(bug.path), call=planted[bug.name].gradients)) for key, bug in names.items()}
+    planted = afresh(in_process(first.path)).call.__globals__["PLANTED"]
+    return {
+        key: shortened(replace(in_process(bug.path), call=planted[bug.name].gradients)) for key, bug in names.items()
+    }
 
 
 def correct(table: str, like: Target) -> Target:
     """The correct implementation under a table's bugs, with the support of one of them."""
-    return replace(resolve(CORRECT[table]), support=like.support)
+    return replace(in_process(CORRECT[table]), support=like.support)
 
 
 def digests() -> dict[str, str]:

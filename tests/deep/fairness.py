@@ -25,11 +25,12 @@ from bptt.cells import CELLS
 from conformance.bench import TargetBench, Truths, digest
 from conformance.engine import Outcome, Profile, judge
 from conformance.messages import comparison_line
-from conformance.targets import Target, afresh, resolve
+from conformance.targets import Target, afresh
 from properties import PROPERTIES
 from properties.base import Case
 from tests.deep.agreement import write
 from tests.deep.panel import Panel, read_results, write_results
+from tests.loading import in_process
 
 VARIANTS = Path(__file__).parents[1] / "variants"
 FILES = {"cells": "plain", "elman": "stacked_products"}
@@ -40,11 +41,11 @@ DTYPES = ("float64", "float32")
 
 def variants(cell: str) -> dict[str, Target]:
     """Every variant of a cell, its memory empty, within LARGEST; and `numpy`, which leads the search."""
-    found = {"numpy": limited(resolve("numpy"))}
+    found = {"numpy": limited(in_process("numpy"))}
     for file, one in FILES.items():
-        table = afresh(resolve(f"{VARIANTS / file}.py:{one}")).call.__globals__
+        table = afresh(in_process(f"{VARIANTS / file}.py:{one}")).call.__globals__
         for name in table["VARIANTS"]:
-            known = resolve(f"{VARIANTS / file}.py:{name}")
+            known = in_process(f"{VARIANTS / file}.py:{name}")
             if cell in known.support.cells:
                 found[f"{file}.py:{name}"] = limited(replace(known, call=table[name]))
     return found

@@ -22,11 +22,12 @@ from typing import Any
 from conformance.bench import TargetBench, Truths
 from conformance.engine import PROFILES, Finding, Search
 from conformance.items import run_search
-from conformance.targets import afresh, resolve
+from conformance.targets import afresh
 from properties import PROPERTIES
 from tests.deep.agreement import write
 from tests.deep.bugs import Bug, bugs, digests
 from tests.deep.panel import read_results, write_results
+from tests.loading import in_process
 
 GOAL = 0.9
 SMALL = {"T": 3, "B": 2, "D": 2, "H": 2}
@@ -71,7 +72,7 @@ def places(bug: Bug, matrix: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def find(bug: Bug, matrix: dict[str, Any]) -> Finding | None:
     """The first finding that fails, shrunk."""
-    target = resolve(bug.path)
+    target = in_process(bug.path)
     for name, cell, dtype in places(bug, matrix):
         truths = Truths()
         bench = TargetBench(afresh(target), dtype, truths)
