@@ -112,6 +112,17 @@ def why(target: Target, truths: Truths) -> str:
     return "elsewhere"
 
 
+def killed(path: Path) -> dict[str, str]:
+    """What kills each bug, TABLE/NAME, by the results of tests.deep.kill_matrix, whose draws begin the profile's."""
+    found: dict[str, str] = {}
+    for pair, kill in json.loads(path.read_text(encoding="utf-8"))["kills"].items():
+        prop, _, bug = pair.partition("|")
+        name = bug.replace(".py:", "/")
+        if name not in found or prop == FIRST:
+            found[name] = f"{prop} {kill['cell']} {kill['dtype']}"
+    return found
+
+
 def caught_by_certify(target: Target) -> str:
     """The first property, cell and dtype under which a finding fails at the standard profile, or ""."""
     for prop in sorted(PROPERTIES.values(), key=lambda prop: prop.id != FIRST):
@@ -203,7 +214,7 @@ def survey_bugs(results: Results, only: Sequence[str]) -> None:
         "why": lambda full: why(targets[full], truths),
         "fast": partial(gradcheck, fast=True),
         "slow": partial(gradcheck, fast=False),
-        "certify": lambda full: caught_by_certify(targets[full]),
+        "certify": lambda full: matrix.get(full) or caught_by_certify(targets[full]),
     }
     for what, find in roads.items():
         for full in targets if what in ("family", "why") else sorted(targets, key=reason):
@@ -275,11 +286,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="bpttcheck side by side with torch.autograd.gradcheck.")
     parser.add_argument("--results", type=Path, default=Path("build/gradcheck.json"))
     parser.add_argument("--tables", action="store_true", help="print the tables of what is known, and run nothing")
+    parser.add_argument("--matrix", type=Path, help="results of tests.deep.kill_matrix: these are not searched again")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these bugs, and no variants")
     given = parser.parse_args(arguments)
     results = Results(given.results)
     if not given.tables:
-        survey_bugs(results, given.names)
+        survey_bugs(results, given.names, {} if given.matrix is None else killed(given.matrix))
     if not given.tables and not given.names:
         survey_variants(results)
     for line in tables(results):
