@@ -191,7 +191,7 @@ def accused(target: Target, truths: Truths) -> str:
     return ""
 
 
-def survey_bugs(results: Results, only: Sequence[str]) -> None:
+def survey_bugs(results: Results, only: Sequence[str], matrix: dict[str, str]) -> None:
     """Every planted bug by all four roads, the quick ones first."""
     truths = Truths()
     bugs = {f"{table}/{name}": (table, name) for table in TABLES for name in load("mutants", table).PLANTED}
