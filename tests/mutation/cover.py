@@ -41,7 +41,8 @@ UNRECORDED = (
     "planted", "readme", "render", "support",
 )  # fmt: skip
 """Test files that are about neither folder, or start the command, whose lines are not seen from here."""
-EACH = 2
+EACH, LONGEST = 2, 5.0
+"""How many tests of a kind are recorded, and how many of the processor's seconds a test may take."""
 CONFIG = "[run]\ndata_file = {data}\nsource =\n    " + "\n    ".join(FOLDERS) + "\n"
 
 
@@ -76,7 +77,7 @@ class Clock:
     """A plugin of pytest that notes the processor's seconds of every test that passed, and may thin the tests out.
 
     Of a test with parameters it leaves `each` with the same first word in their names; of those that run planted bugs
-    as many for each property that is to catch them.
+    as many for each property that is to catch them. Then it also skips what takes longer than LONGEST.
     """
 
     def __init__(self, each: int | None = None) -> None:
@@ -101,8 +102,17 @@ class Clock:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.started = sum(os.times()[:4])
+        if self.each is not None:
+            signal.signal(signal.SIGVTALRM, self._skip)
+            signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
+
+    @staticmethod
+    def _skip(*_: object) -> None:
+        raise importlib.import_module("pytest").skip.Exception("takes too long for every mutant")
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call":
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         if report.when == "call" and report.passed:
             self.passed.add(report.nodeid)
         self.seconds[report.nodeid] = sum(os.times()[:4]) - self.started
