@@ -23,11 +23,21 @@ from oracle.budget.loss import _cross_entropy, _final, loss_probes
 from oracle.budget.model import INFLATE
 from oracle.solution import solve
 
-MODEL = Model("bfloat16")
 U = 2.0**-8
 ULP = 4.0
 CLOSE = 1e-9  # our own float64, whose errors the budget counts, too: some 100 times 2^-53
 SUP2 = {"tanh": 4 / (3 * math.sqrt(3)), "sigmoid": 1 / (6 * math.sqrt(3))}
+
+
+class Coarse(Model):
+    """Arithmetic in which an underflow costs as much as a rounding, so that its terms are seen."""
+
+    @property
+    def eta(self) -> float:
+        return 0.5
+
+
+MODEL, COARSE = Model("bfloat16"), Coarse("bfloat16")
 
 
 def one(value: float, *shape: int) -> Any:
@@ -95,8 +105,9 @@ def gradients(M: float, E: float, W: float = 1.0) -> dict[str, float]:
     return found
 
 
-def test_linear_unit():
-    found = bounds_of(neuron())
+@pytest.mark.parametrize("g", [3.0, -3.0])
+def test_linear_unit(g):
+    found = bounds_of(neuron(g=g))
     assert near(found["h"], D_A)
     assert near(found["loss"], 3 * D_A + 19 * 3 * (1.5 + U * D_A))  # (28): T B K + T + B + 16 = 19
     M, E = 3.0, (4 + 1) * 3.0  # (19): n = c_h + 2 with c_h = 1 + 1, and S = 1
@@ -140,9 +151,10 @@ def test_relu_unit_at_a_kink():
     assert near(found["db_h"], E + LAST * U * E)
 
 
-def test_readout():
+@pytest.mark.parametrize("g", [3.0, -3.0])
+def test_readout(g):
     params = neuron().params | {"W_hy": one(3.0), "b_y": one(-1.0, 1)}
-    found = bounds_of(neuron(params=params, readout="linear"))
+    found = bounds_of(neuron(g=g, params=params, readout="linear"))
     o, image = 3.5, 3 * D_A
     D_o = image + flat(2, 5.5 + U * image, o + U * image)  # (23)
     assert near(found["o"], D_o)
@@ -152,6 +164,42 @@ def test_readout():
     M, E = through(9.0, (4 + 1) * 9.0, 1.0, 0.0, 1)
     for key, want in gradients(M, E).items():
         assert near(found[key], want), key
+
+
+def test_padding_adds_nothing():
+    """A second step beyond the row's length: only T has grown, and with it the sums over time."""
+    params = neuron().params | {"W_hy": one(3.0), "b_y": one(-1.0, 1)}
+    target = Loss("squared_error", target=one(2.5, 2, 1, 1), scale=0.5)
+    padded = neuron(params=params, readout="linear", x=one(2.0, 2, 1, 1), loss=target, lengths=np.array([1]))
+    found = bounds_of(padded)
+    image = 3 * D_A
+    R = flat(2, 5.5 + U * image, 3.5 + U * image)
+    error = R + 8 * (1 + U * (image + R)) + image
+    assert near(found["dW_hy"], 1.5 * error + D_A * (1 + U * error) + 4 * (1.5 + U * D_A) * (1 + U * error))
+    assert near(found["db_y"], error + 4 * (1 + U * error))  # terms(1 + T + B)
+    assert near(found["o"][0], image + R)
+    assert (found["dx"][1] == 0).all()
+    assert near(found["loss"], 0.5 * (2 * (image + R) + U * (image + R) ** 2 + 21 * (1 + U * (image + R)) ** 2))
+
+
+def test_underflow_costs_every_operation():
+    """lost(n) = n eta (1 + n u) wherever a sum of n terms is not zero."""
+
+    def lost(n: float) -> float:
+        return n * 0.5 * (1 + n * U)
+
+    found = bounds_of(neuron(), COARSE)
+    D = D_A + lost(3)
+    assert near(found["h"], D)
+    assert near(found["loss"], 3 * D + 19 * 3 * (1.5 + U * D) + lost(19))
+    M, E = 3.0, 15.0
+    E = E + (M + U * E) + lost(1)
+    computed = M + U * E
+    assert near(found["db_h"], E + LAST * computed + lost(1 + 2))
+    assert near(found["dW_xh"], 2 * (E + LAST * computed) + lost(1 + 2))
+    assert near(found["dx"], E + (2 + U) * computed + lost(1 + 1))
+    E = E + 3 * computed + lost(3)
+    assert near(found["dh0"], E + (M + U * E) + lost(1))
 
 
 @pytest.mark.parametrize("target", [0.5, 2.5])
@@ -191,15 +239,16 @@ def two_classes(y: Any) -> Problem:
     return Problem("elman", params, x, Loss("cross_entropy", target=y), activation="identity", h0=np.zeros((1, 2)))
 
 
+@pytest.mark.parametrize("model", [MODEL, COARSE])
 @pytest.mark.parametrize("y", [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)])
-def test_cross_entropy(y):
+def test_cross_entropy(y, model):
     """(25) to (28), from given errors of the outputs."""
     target = np.array([[int(y[1])]]) if 0.5 not in y else np.array([[y]])
     solution = solve(two_classes(target), BallNumbers(200))
     o, D, R, w, terms = (math.log(3), 0.0), (3.0, 5.0), (1.0, 2.0), 0.5, 7.0
     wide = [np.array([[part]]) for part in (o, D, R)]
     active = np.ones((1, 1, 1), bool)
-    found = _cross_entropy(solution.unrolled, MODEL, wide[0], (wide[1], wide[2]), np.full((1, 1, 1), w), active, terms)
+    found = _cross_entropy(solution.unrolled, model, wide[0], (wide[1], wide[2]), np.full((1, 1, 1), w), active, terms)
     p = (0.75, 0.25)
     c = 2 + 6 * ULP + 4 + (2 * ULP + 3) * (math.log(3) + U * 3 + math.log(2))
     spread = math.exp(2 * U * 5)
@@ -207,9 +256,9 @@ def test_cross_entropy(y):
     mean_D, mean_R = 0.75 * 3 + 0.25 * 5, 0.75 * 1 + 0.25 * 2
     loss = peak = 0.0
     for k in range(2):
-        size = p[k] + U * p[k] * (D[k] + mean_D + second)
-        local = p[k] * (R[k] + mean_R + second)
-        assert near(found[0][0, 0, k], w * (local + (2 + 8) * size + 8 * y[k]))
+        size = p[k] + U * (p[k] * (D[k] + mean_D + second) + 2 * model.eta)
+        local = p[k] * (R[k] + mean_R + second) + 2 * model.eta
+        assert near(found[0][0, 0, k], w * (local + (2 + 8) * size + 8 * y[k]) + 3 * model.eta)
         assert near(found[1][0, 0, k], w * (p[k] + y[k]))
         log_p = -math.log(p[k])
         off = D[k] + spread * mean_D + c + 2 * ULP * log_p
@@ -293,6 +342,10 @@ def test_gru_mix():
     for k, (size, error) in ((1, (M_z, E_z)), (2, (M_n, E_n))):
         assert near(found["db_x"][k], error + LAST * (size + U * error))
         assert near(found["dW_x"][0, k], error + LAST * (size + U * error))
+    # the reset product, 1/2 of a zero, is an addend: two terms in reverse mode and in forward mode
+    _, _, D_r = function("sigmoid", 0.0, 0.0)
+    M, E = through(*through(M_n, E_n, 1.0, 0.0, 2), 0.5, D_r, 2)
+    assert near(found["db_h"][2], E + LAST * (M + U * E))
 
 
 @pytest.mark.parametrize(("cell", "uses"), [("elman", 3), ("lstm", 12), ("lstm_1997", 9), ("gru_reset_after", 11),
@@ -325,6 +378,38 @@ def test_roundings_of_the_transport():
     assert underflow(graph) == 2.0**-1022 * 2 * (1 + 2) ** 2 * (1 + 3) ** 2
 
 
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_scales_are_sums_of_absolute_terms(cell):
+    """At least the gradient's size; where nothing cancels, in one step of one unit, just that."""
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=shape) for name, shape in CELLS[cell].shapes(2, 3).items()}
+    states = {f"{state}0": rng.normal(size=(2, 3)) for state in CELLS[cell].states}
+    activation = "tanh" if CELLS[cell].activations else None
+    loss = Loss("cotangent", g=rng.normal(size=(5, 2, 3)))
+    problem = Problem(cell, params, rng.normal(size=(5, 2, 2)), loss, activation=activation, **states)
+    solution = solve(problem, BallNumbers(200))
+    found = budget(solution, MODEL).scales
+    for key, scale in found.items():
+        assert (scale.reshape(-1) >= np.abs(solution.near(key)[0]).reshape(-1) * (1 - CLOSE)).all(), key
+    slope = 1 - math.tanh(1.5) ** 2
+    scales = budget(solve(neuron("tanh", g=-3.0), BallNumbers(200)), MODEL).scales
+    for key, want in {"dW_xh": 2, "dW_hh": 1, "db_h": 1, "dx": 1, "dh0": 1}.items():
+        assert near(scales[key], 3 * slope * want), key
+
+
+def test_positive_terms_have_their_sum_for_a_scale():
+    """Peepholes and cotangents of one sign, small gates: every term of every gradient is positive."""
+    params = {name: np.full(shape, 0.1) for name, shape in CELLS["lstm_peephole"].shapes(1, 2).items()}
+    loss = Loss("cotangent", g=np.ones((4, 2, 2)))
+    states = {"h0": np.full((2, 2), 0.1), "c0": np.full((2, 2), 0.1)}
+    solution = solve(Problem("lstm_peephole", params, np.ones((4, 2, 1)), loss, **states), BallNumbers(200))
+    found = budget(solution, MODEL).scales
+    for key in ("dp_i", "dp_f", "dp_o", "db", "dW_x", "dh0", "dc0"):
+        exact = solution.near(key)[0]
+        assert (exact > 0).all(), key
+        assert near(found[key].reshape(exact.shape), exact), key
+
+
 def test_model():
     assert (Model("float64").eta, Model("float32").eta) == (2.0**-1022, 2.0**-126)  # half the smallest number, over u
     assert Model("float32", flush=True).eta == 2.0 ** (-126 + 24)
@@ -350,5 +435,6 @@ def test_inputs_that_may_be_read_as_zero():
     assert read.tolist() == [tiny / U, 0.0, 0.0]
     assert MODEL.read(np.array([tiny])) == 0
     weight = neuron().params | {"W_xh": one(tiny)}
-    found = bounds_of(neuron(params=weight), Model("bfloat16", flush=True))
-    assert found["dx"] >= 3 * tiny / U  # a product with that weight may be missing
+    g = 2.0**20
+    found = bounds_of(neuron(g=g, params=weight), Model("bfloat16", flush=True))
+    assert g * tiny / U <= found["dx"] <= 2 * g * tiny / U  # a product with that weight may be missing
