@@ -1,0 +1,188 @@
+"""Where the problems come from: arrays are what their kind says, and drawn sizes, norms and losses keep in limits."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bptt.cells import CELLS
+from bptt.problem import SIGNIFICAND, Problem
+from bptt.support import Support
+from oracle.exact import Exact
+from properties import exact_problems, strategies
+from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
+from properties.recipe import Draw
+from properties.strategies import draw_problem, entries, offered, probabilities, recurrent, replace_shape
+
+
+class Dice:
+    """In place of Hypothesis's choice sequence: independent integers."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - a seeded sample
+
+    def draw_integer(self, low: int, high: int, **_: Any) -> int:
+        return self._random.randint(low, high)
+
+
+def drawn(cell: str, number: int, support: Support | None = None, **shape: Any) -> list[Problem]:
+    support = support or Support()
+    wanted = replace_shape(offered(support, cell), **shape)
+    return [draw_problem(Draw(Dice(seed)), wanted, support, cell, "float64") for seed in range(number)]
+
+
+def norms(problem: Problem) -> list[float]:
+    """The spectral norm of each block of the recurrent weights."""
+    W = problem.params["W_hh" if problem.cell == "elman" else "W_h"]
+    return [float(np.linalg.norm(W[:, j : j + len(W)], 2)) for j in range(0, W.shape[1], len(W))]
+
+
+def test_entries_are_of_their_kind():
+    assert (entries("ones", 0, (3,), "float64") == 1).all()
+    assert (entries("zeros", 0, (3,), "float64") == 0).all()
+    assert set(entries("bits", 0, (99,), "float64")) == {0.0, 1.0}
+    assert set(4 * entries("quarters", 0, (999,), "float64")) == set(range(-8, 9))
+    assert set(data("signs", 0, (99,), "float64")) == {-1.0, 1.0}
+    thin = Counter(data("thin", 0, (4000,), "float64").tolist())
+    assert set(thin) == {-1.0, 0.0, 1.0}
+    assert 0.7 <= thin[0.0] / 4000 <= 0.8  # five standard deviations of a share of 3/4 are 0.034
+    corners = entries("corners", 0, (999,), "float32")
+    assert {8.0, -30.0, float(np.finfo("float32").tiny)} <= set(corners.tolist())
+    assert np.signbit(corners[corners == 0]).any()
+
+
+@pytest.mark.parametrize("kind", ["scaled", "orthogonal", "non-normal", "ones", "bits", "quarters"])
+@pytest.mark.parametrize("norm", [0.3, 0.95, 1.1])
+def test_recurrent_weights_have_the_norm_asked_for(kind, norm):
+    W = recurrent(kind, 3, 4, 12, norm, "float64")
+    assert W.shape == (4, 12)
+    sizes = [np.linalg.norm(W[:, j : j + 4], 2) for j in (0, 4, 8)]
+    if kind == "orthogonal":
+        assert np.allclose(sizes, 1)
+        return
+    if kind in ("scaled", "non-normal"):  # every block by itself
+        assert np.allclose(sizes, norm)
+    else:  # all by one power of two, the largest that will do
+        assert norm / 2 < max(sizes) <= norm
+        original = entries(kind, 3, (4, 12), "float64")
+        factor = W[original != 0] / original[original != 0]
+        assert (factor == factor[0]).all()
+        assert np.frexp(factor[0])[0] == 0.5
+    if kind == "non-normal":
+        assert all((np.tril(W[:, j : j + 4], -1) == 0).all() for j in (0, 4, 8))
+    wide = recurrent(kind, 3, 4, 12, 100.0, "float64")
+    assert kind in ("scaled", "non-normal") or (wide == entries(kind, 3, (4, 12), "float64")).all()
+
+
+def test_probabilities_are_multiples_of_a_64th_and_add_up_to_1():
+    for K in (1, 2, 5):
+        y = probabilities(np.random.default_rng(0), (7, 3, K), "float16")
+        assert y.shape == (7, 3, K)
+        assert (y >= 0).all()
+        assert (y.sum(axis=-1) == 1).all()
+        assert (64 * y == np.round(64 * y)).all()
+    assert (probabilities(np.random.default_rng(0), (50, 3), "float64") > 0).sum() > 100
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm"])
+def test_drawn_problems_keep_to_their_limits(cell):
+    found = drawn(cell, 400, Support(h0_none=True))
+    edges = 0
+    for problem in found:
+        sizes = problem.T, problem.B, problem.D, problem.H, problem.K
+        assert problem.T * problem.B * problem.H**2 <= strategies.MAX_WORK or max(problem.T, problem.B, problem.H) <= 8
+        edges += any(n > most for n, most in zip(sizes, (24, 4, 5, 6, 6), strict=True))
+        assert problem.loss.kind != "cross_entropy" or problem.K >= 2
+        if problem.T > strategies.SHORT:
+            assert max(norms(problem)) <= 1.1 * (1 + 1e-12) or problem.H == 1
+    assert 40 <= edges <= 160  # at least one of five sizes, one in sixteen each
+    losses = Counter(problem.loss.kind for problem in found)
+    assert min(losses[kind] for kind in ("cotangent", "squared_error", "cross_entropy")) >= 60
+    assert max(max(norms(p)) for p in found if p.T <= strategies.SHORT and p.H > 1) > 1.9
+    assert any(p.lengths is not None and (p.lengths == 0).any() for p in found)
+    assert any(p.h0 is None for p in found)
+
+
+def test_large_problems_are_cut_little_by_little():
+    """Where T B H^2 is too much a third of the larger of T and H goes, and a row; nothing becomes 0 or 1 at once."""
+    found = [p for p in drawn("elman", 300, largest=(200, 6, 2, 60, 2)) if p.readout == "linear"]
+    work = [p.T * p.B * p.H**2 for p in found]
+    assert max(work) <= strategies.MAX_WORK
+    assert sum(w > strategies.MAX_WORK / 8 for w in work) > 100
+    assert min(p.H for p in found if p.T > 100) <= 20
+    assert max(p.H for p in found) > 40
+
+
+def test_calm_problems_contract_and_have_no_zeros():
+    for problem in drawn("elman", 200, calm=True):
+        assert 0.05 <= max(norms(problem)) <= 1.1 * (1 + 1e-12) or problem.H == 1
+        assert problem.x.any()
+
+
+def test_one_class_is_never_asked_for_where_two_are_offered():
+    narrow = Support(losses=("cross_entropy",), readouts=("none",))
+    assert all(p.K >= 2 for p in drawn("elman", 100, narrow))
+    one = Support(losses=("cross_entropy", "squared_error"), max_size={"K": 1})
+    assert {p.loss.kind for p in drawn("elman", 50, one)} == {"squared_error"}
+    forced = Support(losses=("cross_entropy",), max_size={"K": 1})
+    assert {p.loss.kind for p in drawn("elman", 10, forced)} == {"cross_entropy"}
+
+
+def test_recurrent_weights_of_exact_problems():
+    for H in (1, 2, 3, 5, 16):
+        W = recurrent_weights("permutation", 4, H, "float64")
+        assert set(np.abs(W).ravel()) <= {0.0, 1.0}
+        assert np.array_equal(W @ W.T, np.eye(H))
+    assert (recurrent_weights("permutation", 0, 8, "float64") < 0).any()
+    for H in (4, 16, 64):
+        W = recurrent_weights("hadamard", 4, H, "float64")
+        assert W.shape == (H, H)
+        assert set(np.abs(W).ravel()) == {H**-0.5}
+        assert np.array_equal(W @ W.T, np.eye(H))
+    whole = recurrent_weights("integers", 1, 40, "float64")
+    assert set(whole.ravel()) == {-2.0, -1.0, 0.0, 1.0, 2.0}
+    assert 0 < (whole != 0).mean() < 0.06
+    assert (recurrent_weights("hadamard", 1, 6, "float64") != 0).sum() == 6
+
+
+def test_power_of_two():
+    assert [_power_of_two(n) for n in (0, 1, 2, 3, 4, 7, 8, 1000)] == [0, 1, 2, 2, 4, 4, 8, 512]
+
+
+def test_lengths_make_means_exact():
+    for seed in range(60):
+        mean = _lengths(seed, 24, 4, "mean")
+        assert all(n == _power_of_two(n) for n in mean.tolist())
+        tokens = _lengths(seed, 24, 4, "tokens")
+        assert tokens.sum() == _power_of_two(int(tokens.sum()))
+        drawn_lengths = _lengths(seed, 24, 4, "sum")
+        assert 0 <= drawn_lengths.min() <= drawn_lengths.max() <= 24
+        assert 2 * tokens.sum() > drawn_lengths.sum()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_drawn_exact_problems_are_exact_and_of_every_kind(dtype):
+    found = [p for seed in range(200) if (p := draw_exact(Draw(Dice(seed)), Support(), dtype)) is not None]
+    assert len(found) >= 180
+    assert all(Exact(p).reason(dtype) is None for p in found[:40])
+    for p in found:
+        assert p.T * p.B * p.H**2 <= exact_problems.MAX_WORK or max(p.T, p.B) <= 4
+    assert {p.activation for p in found} == {"identity", "relu"}
+    assert {p.loss.kind for p in found} == {"cotangent", "squared_error"}
+    assert sum(bool((np.abs(p.params["W_hh"]) == 0.5).any()) for p in found) >= 5  # Hadamard's, of order 4
+    far = [p.truncation for p in found if p.truncation.kind == "periodic"]
+    assert all(cut.k2 >= cut.k1 >= 1 for cut in far)
+    assert len(far) >= 20
+    assert SIGNIFICAND[dtype] in (53, 11)
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_shapes_of_drawn_parameters(cell):
+    (problem,) = drawn(cell, 1)
+    assert {n: a.shape for n, a in problem.params.items() if n not in ("W_hy", "b_y")} == CELLS[cell].shapes(
+        problem.D, problem.H
+    )
