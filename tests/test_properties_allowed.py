@@ -24,11 +24,12 @@ from oracle.budget import Budget, Model
 from oracle.rational_numbers import RationalNumbers
 from oracle.solution import solve
 from oracle.truth import Truth, norm
-from properties import PROPERTIES
+from properties import PROPERTIES, extremes
 from properties.base import Case, Comparison, Term
 from properties.compare import Part, exactly, of_sums, of_terms
 from properties.jacobian_norm_bound import probe
 from properties.readout_locality import of_own_states
+from properties.truncation_equivalence import twins
 from properties.truncation_nesting import diagonal, tail, tails
 
 UP = 1 + 2.0**-40  # what the checks add for their own float64
@@ -241,3 +242,56 @@ def test_terms_of_a_comparison_add_up_to_what_was_compared(name, cell, monkeypat
                 assert abs(math.fsum(parts) - c.got) <= rounding, c
                 compared += 1
     assert compared or name == "causality"  # an entry that is exactly 0
+
+
+SUMS = ("shared-weight-summation", "truncation-equivalence", "chunked-forward")
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm"])
+@pytest.mark.parametrize("name", SUMS)
+def test_theorem_holds_of_the_exact_solutions(name, cell):
+    """What the runs differ by exactly is what rounding the values between pieces makes: no more than the budgets allow.
+
+    A piece too few or too many would pass unseen, as the exact difference makes up for it.
+    """
+    search = Search(PROPERTIES[name], TargetBench(resolve("numpy"), "float64"), cell, "float64", Profile("x", 20, 0), 0)
+    search.run()
+    seen: dict[int, int] = {}
+    for outcome in search.outcomes.values():
+        form = outcome.case.parameters.get("form", 0)
+        for c in outcome.judgement.comparisons if outcome.judgement else ():
+            if name == "truncation-equivalence" and form == 0:  # the double sum is compared with the truth itself
+                continue
+            assert abs(c.want) <= c.allowed, (form, c)
+            seen[form] = seen.get(form, 0) + c.conclusive
+    assert min(seen.values()) >= 3, seen
+    assert len(seen) == {"shared-weight-summation": 3, "truncation-equivalence": 2, "chunked-forward": 1}[name]
+
+
+def test_twins_are_all_the_identities():
+    """Each pair has one mask; the chunks of k that divide every length are among them."""
+    problem = linear(truncation=Truncation("chunk", k=2))
+    found = twins(problem, Support())
+    named = {(a.kind, a.k or a.k1, b.kind, b.k or b.k2) for a, b in found}
+    assert named == {
+        ("window", 2, "periodic", 2), ("window", 4, "full", None), ("chunk", 4, "full", None),
+        ("periodic", 2, "full", None), ("window", 1, "chunk", 1), ("chunk", 2, "periodic", 2),
+    }  # fmt: skip
+    for a, b in found:
+        for length in problem.row_lengths:
+            firsts = [max(1, cut.first(t, int(length))) for cut in (a, b) for t in range(1, int(length) + 1)]
+            assert firsts[: len(firsts) // 2] == firsts[len(firsts) // 2 :]
+    odd = replace(problem, lengths=np.array([4, 3]))
+    assert len(twins(odd, Support())) == 5
+    assert twins(problem, Support(truncations=("full", "chunk"))) == [(Truncation("chunk", k=4), Truncation("full"))]
+
+
+def test_extremes_ask_for_no_softmax_of_one_class():
+    def made(H: int, K: int, readout: str) -> Problem | None:
+        names = {"readouts": readout, "losses": "cross_entropy", "truncations": "full", "activations": "tanh"}
+        return extremes.made("huge", 0, Support(), "elman", "float64", (2, 1, 1, H, K), {**names, "reductions": "sum"})
+
+    assert made(3, 1, "linear") is None
+    assert made(1, 3, "none") is None
+    assert made(1, 3, "linear") is not None
+    assert made(3, 1, "none") is not None
