@@ -10,6 +10,7 @@ import pytest
 
 from bptt.problem import Loss, Problem
 from oracle.budget import Budget, Model
+from oracle.mpmath_numbers import MpmathNumbers
 from oracle.rational_numbers import RationalNumbers
 from oracle.solution import FIRST_PRECISION, solve
 from oracle.truth import Truth, find_truth, norm
@@ -80,3 +81,14 @@ def test_conclusive_up_to_a_share_of_the_array_and_for_zeros_up_to_their_scale(d
     assert conclusive(zero, 10.0, {"db_h": np.array([-6.0, 8.0])})
     assert not conclusive(zero, 10.1, {"db_h": np.array([-6.0, 8.0])})
     assert norm(np.array([-3.0, -4.0])) == 5
+
+
+def test_radius_of_mpmath_is_some_last_bits_and_of_rationals_nothing():
+    one = np.ones((1, 1))
+    params = {"W_xh": one / 4, "W_hh": one, "b_h": one[0]}
+    problem = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))),
+                      activation="identity")  # fmt: skip
+    assert (solve(problem, RationalNumbers()).near("h")[2] == 0).all()
+    for prec in (60, 100):
+        hi, _, radius = solve(problem, MpmathNumbers(prec)).near("h")
+        assert (radius == hi * 2.0 ** (8 - prec)).all()
