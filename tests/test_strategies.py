@@ -14,8 +14,10 @@ from bptt.problem import SIGNIFICAND, Problem
 from bptt.support import Support
 from oracle.exact import Exact
 from properties import exact_problems, strategies
+from properties.edges import generic
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
 from properties.recipe import Draw
+from properties.reductions import reduce_problem
 from properties.strategies import draw_problem, entries, offered, probabilities, recurrent, replace_shape
 
 
@@ -186,3 +188,60 @@ def test_shapes_of_drawn_parameters(cell):
     assert {n: a.shape for n, a in problem.params.items() if n not in ("W_hy", "b_y")} == CELLS[cell].shapes(
         problem.D, problem.H
     )
+
+
+def test_exact_problems_of_many_rows_and_steps_are_cut(monkeypatch):
+    monkeypatch.setattr(exact_problems, "_sizes", lambda *_: [65, 64, 1, 65, 2])
+    for seed in range(3):
+        problem = draw_exact(Draw(Dice(seed)), Support(readouts=("linear",)), "float64")
+        assert problem is not None
+        assert problem.T * problem.B * problem.H**2 <= exact_problems.MAX_WORK
+        assert problem.H > 60
+        assert min(problem.T, problem.B) > 1
+    monkeypatch.setattr(exact_problems, "_sizes", lambda *_: [65, 1, 1, 65, 2])  # as large as may be
+    longest = [draw_exact(Draw(Dice(seed)), Support(losses=("cotangent",)), "float64") for seed in range(8)]
+    assert max(problem.T for problem in longest if problem is not None) == 65
+
+
+def cut_of(whole: Any, part: Any, H: int, smaller: int) -> bool:
+    """Whether an array is the beginning of each axis of another, of all gates alike; or ones or zeros."""
+    if (part == 0).all() or (part == 1).all():
+        return True
+    blocks = whole.shape[-1] // H if whole.shape[-1] % H == 0 and part.shape[-1] != smaller else 1
+    width = part.shape[-1] // blocks
+    kept = [block * H + j for block in range(blocks) for j in range(width)]
+    first = tuple(slice(n) for n in part.shape[:-1])
+    return np.array_equal(whole[first][..., kept], part)
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize("readout", ["linear", "none"])
+def test_reductions_keep_the_beginning_of_every_axis(cell, readout):
+    names = {"readouts": readout, "losses": "cotangent", "truncations": "window", "reductions": "sum"}
+    activation = CELLS[cell].activations[0] if CELLS[cell].activations else None
+    problem = generic(1, Support(), cell, "float64", (7, 3, 4, 5, 6), {**names, "activations": activation})
+    assert problem is not None
+    smaller = set()
+    for seed in range(150):
+        made = reduce_problem(Draw(Dice(seed)), problem)
+        for name, value in made.params.items():
+            assert cut_of(problem.params[name], value, 5 if name not in ("W_hy", "b_y") else 999, made.H), name
+        assert cut_of(problem.x, made.x, 999, 0)
+        assert cut_of(problem.h0, made.h0, 999, 0)
+        assert cut_of(problem.loss.g, made.loss.g, 999, 0)
+        assert (made.readout, made.truncation.kind, made.loss.kind) == (readout, "window", "cotangent")
+        assert made.lengths is None or made.lengths.max() <= made.T
+        smaller |= {name for name in "TBDHK" if getattr(made, name) < getattr(problem, name)}
+    assert smaller == set("TBDHK")
+
+
+def test_reductions_of_probabilities_still_add_up():
+    names = {"readouts": "linear", "losses": "cross_entropy", "truncations": "full", "activations": "tanh"}
+    problem = generic(2, Support(), "elman", "float64", (3, 2, 2, 3, 5), {**names, "reductions": "sum"})
+    assert problem is not None
+    classes = set()
+    for seed in range(60):
+        made = reduce_problem(Draw(Dice(seed)), problem)
+        assert (made.loss.target.sum(axis=2) == 1).all()
+        classes.add(made.K)
+    assert min(classes) == 2
