@@ -182,6 +182,15 @@ def test_padding_adds_nothing():
     assert near(found["loss"], 0.5 * (2 * (image + R) + U * (image + R) ** 2 + 21 * (1 + U * (image + R)) ** 2))
 
 
+def test_final_state_of_a_short_row_is_that_of_its_last_step():
+    loss = Loss("cotangent", g=one(0.0, 2, 1, 1), g_h_final=one(-3.0))
+    found = bounds_of(neuron(x=one(2.0, 2, 1, 1), loss=loss, lengths=np.array([1])))
+    assert near(found["h"][0], D_A)
+    assert near(found["loss"], 3 * D_A + (2 + 2 + 1 + 16 + 1) * 3 * (1.5 + U * D_A))
+    M, E = through(3.0, (4 + 1) * 3.0, 1.0, 0.0, 1)
+    assert near(found["db_h"], E + (1 + (1 + U) * 3) * (M + U * E))  # (21) with N = 1 and T + B = 3
+
+
 def test_underflow_costs_every_operation():
     """lost(n) = n eta (1 + n u) wherever a sum of n terms is not zero."""
 

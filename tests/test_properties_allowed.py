@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ from conformance import engine
 from conformance.bench import TargetBench
 from conformance.engine import Profile, Search
 from conformance.targets import resolve
+from oracle.ball_numbers import BallNumbers
 from oracle.budget import Budget, Model
+from oracle.digits import _rational
 from oracle.rational_numbers import RationalNumbers
-from oracle.solution import solve
+from oracle.solution import scope, solve
 from oracle.truth import Truth, norm
 from properties import PROPERTIES, extremes
 from properties.base import Case, Comparison, Term
-from properties.compare import Part, exactly, of_sums, of_terms
+from properties.compare import Part, exact_combination, exactly, of_sums, of_terms
 from properties.jacobian_norm_bound import probe
 from properties.readout_locality import of_own_states
 from properties.truncation_equivalence import twins
@@ -227,7 +230,8 @@ def test_terms_of_a_comparison_add_up_to_what_was_compared(name, cell, monkeypat
     monkeypatch.setattr(engine, "judge", kept)
     monkeypatch.setattr(type(PROPERTIES[name]), "fixed", lambda *_: ())
     bench = TargetBench(resolve("numpy"), "float64")
-    Search(PROPERTIES[name], bench, cell, "float64", Profile("x", 3, 0), 0).run()
+    finding = Search(PROPERTIES[name], bench, cell, "float64", Profile("x", 3, 0), 0).run()
+    assert finding.verdict != "error", finding.message
     compared = 0
     for outcome, bench in seen:
         answers: dict[int, Any] = {}
@@ -255,7 +259,8 @@ def test_theorem_holds_of_the_exact_solutions(name, cell):
     A piece too few or too many would pass unseen, as the exact difference makes up for it.
     """
     search = Search(PROPERTIES[name], TargetBench(resolve("numpy"), "float64"), cell, "float64", Profile("x", 20, 0), 0)
-    search.run()
+    finding = search.run()
+    assert finding.verdict == "pass", finding.message
     seen: dict[int, int] = {}
     for outcome in search.outcomes.values():
         form = outcome.case.parameters.get("form", 0)
@@ -295,3 +300,25 @@ def test_extremes_ask_for_no_softmax_of_one_class():
     assert made(1, 3, "none") is None
     assert made(1, 3, "linear") is not None
     assert made(3, 1, "none") is not None
+
+
+def test_radius_of_a_combination_is_no_less_than_the_ball():
+    """A difference whose middle is 0: nothing but the ball's own radius, rounded upwards."""
+    problem = replace(linear(), activation="tanh")
+    solution = solve(problem, BallNumbers(40))
+    truth = replace(Given(0.0).truth(linear()), solution=solution)
+    ones = np.ones((3, 3), dtype=np.int64)
+    value, radius = exact_combination([(ones, Part(+1, problem), truth), (-ones, Part(-1, problem), truth)], "dW_hh")
+    for got, bound, ball in zip(value.ravel(), radius.ravel(), solution.values["dW_hh"], strict=True):
+        with scope(solution.N):
+            exact = _rational((1 * ball + -1 * ball).rad())
+        assert got == 0
+        assert exact > 0
+        assert exact <= Fraction(float(bound)) <= exact * (1 + Fraction(1, 2**39))
+
+
+def test_differences_of_a_loss_that_does_not_move_say_something():
+    problem = linear(loss=Loss("cotangent", g=np.zeros((4, 2, 3))))
+    case = Case(problem, {"array": 0, "sizes": 0})
+    (found,) = PROPERTIES["loss-differences"].check(case, Given(0.0)).comparisons
+    assert (found.got, found.want, found.conclusive) == (0, 0, True)

@@ -13,11 +13,13 @@ from bptt.cells import CELLS
 from bptt.problem import SIGNIFICAND, Problem
 from bptt.support import Support
 from oracle.exact import Exact
-from properties import exact_problems, strategies
-from properties.edges import generic
+from properties import exact_problems, shapes, strategies
+from properties.edges import SIZES, edge_problems, generic
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
+from properties.padding_invariance import extended
 from properties.recipe import Draw
 from properties.reductions import reduce_problem
+from properties.shapes import FIXED, FIXED_WIDE_OUTPUT
 from properties.strategies import draw_problem, entries, offered, probabilities, recurrent, replace_shape
 
 
@@ -245,3 +247,79 @@ def test_reductions_of_probabilities_still_add_up():
         assert (made.loss.target.sum(axis=2) == 1).all()
         classes.add(made.K)
     assert min(classes) == 2
+
+
+def cut_off(problem: Problem) -> bool:
+    """Whether some row's last loss does not reach its first step."""
+    return any(problem.truncation.first(n, n) > 1 for n in problem.row_lengths.tolist() if n)
+
+
+def test_edge_problems_are_at_the_edges_and_truncated_ones_are_cut():
+    found = list(edge_problems(Support(h0_none=True), "elman", "float64"))
+    assert [(p.T, p.B, p.D, p.H) for p in found[: len(SIZES)]] == [sizes[:4] for sizes in SIZES]
+    beyond = [p for p in found if p.truncation.kind == "window" and p.truncation.k > p.T]
+    assert len(beyond) == 3  # one a loss: a window over T is none
+    assert all(p.truncation.k == p.T + 2 for p in beyond)
+    cut = [p for p in found if p.truncation.kind != "full" and p not in beyond and p.T >= 9]
+    assert len(cut) >= 3
+    assert all(cut_off(p) for p in cut)
+    assert all((p.truncation.k or p.truncation.k1) <= max(1, min(p.T // 3, 20)) for p in cut)
+    empty = [p for p in found if p.lengths is not None and (p.lengths == 0).any()]
+    assert {p.truncation.kind for p in empty} >= {"full", "window", "chunk", "periodic"}
+    assert any(p.h0 is None for p in found)
+    assert any(np.abs(p.x).max() > 700 for p in found)
+    assert all(p.loss.scale == 0.5 for p in found if p.loss.kind == "squared_error")
+    assert all(0.9 <= max(norms(p)) <= 1 for p in found if p.H > 1)
+    for p in found:
+        if p.truncation.kind != "full" and p not in beyond and p.loss.kind == "cotangent" and p.lengths is None:
+            assert p.loss.g_h_final is not None
+
+
+@pytest.mark.parametrize(("name", "most"), [("T", 6), ("B", 2), ("D", 4), ("H", 4), ("K", 3)])
+def test_edge_problems_keep_to_what_a_target_takes(name, most):
+    found = list(edge_problems(Support(max_size={name: most}), "elman", "float64"))
+    assert all(getattr(problem, name) <= most for problem in found)
+    assert found
+
+
+def test_fixed_shapes_are_all_there():
+    found = [case.problem for case in shapes.PROPERTY.fixed(Support(), "elman", "float64")]
+    assert [(p.T, p.B, p.D, p.H) for p in found] == [sizes[:4] for sizes in (*FIXED, FIXED_WIDE_OUTPUT)]
+    assert {p.readout for p in found} == {"linear", "none"}
+    assert (found[-1].readout, found[-1].K) == ("linear", 65)
+    kept = {"readouts": ("none",)}
+    plain = [case.problem for case in shapes.PROPERTY.fixed(Support(**kept), "elman", "float64")]
+    assert len(plain) == len(FIXED)
+    assert all(p.readout == "none" for p in plain)
+
+
+@pytest.mark.parametrize("kind", ["window", "periodic"])
+def test_drawn_shapes_reach_back_little_where_they_are_long(kind):
+    support = Support(truncations=(kind,))
+    sizes = set()
+    for seed in range(200):
+        problem = shapes.PROPERTY.cases(support, "elman", "float64").build(Draw(Dice(seed))).problem
+        if problem.T > shapes.LONG:
+            assert (problem.truncation.k or problem.truncation.k2) <= 4
+        sizes |= {problem.B, problem.D, problem.H, problem.K}
+    assert {1, 16, 17, 33, 64, 65} <= sizes
+    limited = Support(truncations=(kind,), max_size={"H": 2})
+    for seed in range(50):
+        assert shapes.PROPERTY.cases(limited, "elman", "float64").build(Draw(Dice(seed))).problem.H <= 2
+
+
+def test_padding_is_filled_with_numbers_of_its_own():
+    (problem,) = drawn("elman", 1, losses=("cotangent",), calm=True)
+    longer = extended(problem, 3, 5)
+    assert longer.T == problem.T + 3
+    assert (longer.row_lengths == problem.row_lengths).all()
+    for old, new in ((problem.x, longer.x), (problem.loss.g, longer.loss.g)):
+        assert np.array_equal(new[: problem.T], old)
+        assert not np.isin(new[problem.T :], old).any()
+        assert np.isfinite(new).all()
+        assert len(np.unique(new[problem.T :])) == new[problem.T :].size
+    classes = drawn("elman", 60, losses=("cross_entropy",))
+    for one in classes:
+        target = extended(one, 2, 5).loss.target
+        assert target.min() >= 0
+        assert target.ndim == 3 or target.max() < one.K
