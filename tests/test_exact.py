@@ -25,7 +25,7 @@ from conformance.bench import TargetBench
 from conformance.engine import Profile, Search
 from conformance.targets import Target, resolve
 from implementations import registry
-from oracle.exact import FORMATS, exact_solution, is_exact, why_inexact
+from oracle.exact import exact_solution, is_exact, why_inexact
 from oracle.numbers import Matrix, NotInThisSystem
 from oracle.rational_numbers import RationalNumbers
 from oracle.solution import solve
@@ -639,11 +639,3 @@ def test_no_bug_is_seen_where_none_is_planted():
     finding = Search(PROPERTY, TargetBench(planted(Elman, 400), "float32"), "elman", "float32", FIRST_FAILURE, 0).run()
     assert (finding.verdict, finding.conclusive) == ("pass", finding.examples)
     assert finding.examples >= 40
-
-
-def test_formats_are_those_of_ieee_754():
-    found = {name: np.finfo(name) for name in ("float64", "float32", "float16")}
-    assert {name: (f.nmant + 1, f.minexp, f.maxexp) for name, f in found.items()} == {
-        name: numbers for name, numbers in FORMATS.items() if name != "bfloat16"
-    }
-    assert FORMATS["bfloat16"] == (8, *FORMATS["float32"][1:])

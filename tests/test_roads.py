@@ -29,10 +29,10 @@ from oracle.ball_numbers import BallNumbers
 from oracle.differences import _Differences
 from oracle.forward_mode import Dual, Duals
 from oracle.mpmath_numbers import MpmathNumbers
-from oracle.numbers import NotInThisSystem, Undecided, exact_fraction
+from oracle.numbers import NotInThisSystem, Undecided
 from oracle.rational_numbers import RationalNumbers
 from oracle.reverse import Adjoints, Reverse, Terms
-from oracle.solution import ROADS, scope, solve
+from oracle.solution import ROADS, solve
 from oracle.trace import Node
 from properties.strategies import offered, problems, replace_shape
 
@@ -439,14 +439,3 @@ def close(solution: Any, got: dict[str, Array]) -> None:
         want = solution.near(key)[0]
         assert value.shape == want.shape, key
         assert np.linalg.norm(value - want) <= FLOAT64 * np.linalg.norm(want), key
-
-
-@pytest.mark.parametrize("value", [0.0, -0.1, 5e-324, 1.0, 2.0**53 + 2, -(2.0**1000), 1.5 * 2.0**60])
-def test_floats_are_decoded_exactly(value):
-    assert exact_fraction(value) == Fraction(value)
-    for N in (RationalNumbers(), MpmathNumbers(53), BallNumbers(53)):
-        with scope(N):
-            for array in (np.array(value), np.array([value])):
-                matrix = N.decode(array)
-                assert (matrix.rows, matrix.cols) == (1, 1)
-                assert matrix.data[0] == N.ratio(Fraction(value))
