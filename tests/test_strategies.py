@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -13,14 +15,18 @@ from bptt.cells import CELLS
 from bptt.problem import SIGNIFICAND, Problem
 from bptt.support import Support
 from oracle.exact import Exact
-from properties import exact_problems, shapes, strategies
+from properties import PROPERTIES, exact_problems, readout_locality, shapes, strategies
+from properties.batch_consistency import reordered
 from properties.edges import SIZES, edge_problems, generic
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
+from properties.norm_preservation import within_theorem
 from properties.padding_invariance import extended
 from properties.recipe import Draw
 from properties.reductions import reduce_problem
 from properties.shapes import FIXED, FIXED_WIDE_OUTPUT
+from properties.sign_symmetry import signs_for
 from properties.strategies import draw_problem, entries, offered, probabilities, recurrent, replace_shape
+from properties.unit_permutation import permutation
 
 
 class Dice:
@@ -323,3 +329,81 @@ def test_padding_is_filled_with_numbers_of_its_own():
         target = extended(one, 2, 5).loss.target
         assert target.min() >= 0
         assert target.ndim == 3 or target.max() < one.K
+
+
+class Again(Exception):
+    """What a property draws again."""
+
+
+@pytest.fixture
+def cases(monkeypatch):
+    def again() -> None:
+        raise Again
+
+    def drawn_by(name: str, number: int = 80, **support: Any) -> list[Any]:
+        """What a property draws, without what it draws again."""
+        cell = "elman" if PROPERTIES[name].concerns("elman") else "lstm"
+        strategy: Any = PROPERTIES[name].cases(Support(**support), cell, "float64")
+        out = []
+        for seed in range(number):
+            with contextlib.suppress(Again):
+                out.append(strategy.build(Draw(Dice(seed))))
+        return out
+
+    monkeypatch.setattr(hypothesis, "reject", again)
+    return drawn_by
+
+
+def test_drawn_permutations_and_splits_are_none_that_change_nothing(cases):
+    found = cases("unit-permutation")
+    assert len(found) >= 40
+    assert all(c.problem.H >= 2 for c in found)
+    for c in found:
+        order = permutation(c.parameters["permutation"], c.problem.H)
+        assert sorted(order) == list(range(c.problem.H)) != list(order)
+    batches = cases("batch-consistency", 300)
+    assert all(c.problem.B >= 2 for c in batches)
+    orders = [(c.problem.B, c.parameters["order"]) for c in batches if "order" in c.parameters]
+    assert all(reordered(B, n) != list(range(B)) for B, n in orders)
+    assert {n for B, n in orders if B == 3} == {1, 2, 3, 4}  # the last two reversed
+    assert {c.parameters["at"] for c in batches if "at" in c.parameters} >= {0, 1, 2}
+
+
+def test_drawn_handovers_and_changes_of_truncation(cases):
+    handed = [c for c in cases("final-cotangent") if c.parameters["form"] == 2]
+    assert len(handed) >= 15
+    for c in handed:
+        assert c.problem.truncation.kind == "full"
+        assert c.problem.lengths is None
+        assert 1 <= c.parameters["t"] < c.problem.T
+    assert {c.parameters["form"] for c in cases("final-cotangent", truncations=("window",))} == {0, 1}
+    changed = [c for c in cases("readout-locality") if c.parameters["form"] == 2]
+    kinds = {readout_locality.KINDS[c.parameters["to"]] for c in changed}
+    assert {"window", "chunk", "periodic", "full"} <= kinds
+    assert all(readout_locality.KINDS[c.parameters["to"]] != c.problem.truncation.kind for c in changed)
+    assert {c.parameters["form"] for c in cases("readout-locality")} == {0, 1, 2}
+
+
+def test_drawn_problems_of_symmetries_and_norms(cases):
+    for c in cases("sign-symmetry"):
+        assert any((signs < 0).any() for signs in signs_for(c.problem, c.parameters).values())
+    flips = [(c.parameters["units"], (1 << c.problem.H) - 1) for c in cases("sign-symmetry", 200) if c.problem.H > 2]
+    assert sum(bits == every for bits, every in flips) >= len(flips) / 5  # once in four all signs, else any
+    assert sum(0 < bits < every for bits, every in flips) >= len(flips) / 2
+    lengths = [c.problem for c in cases("padding-invariance") if c.parameters["form"] != 0]
+    assert all((p.row_lengths < p.T).any() for p in lengths)
+    later = cases("causality")
+    assert all(1 <= c.parameters["t"] < c.problem.T for c in later)
+    for c in cases("shared-weight-summation"):
+        if c.parameters["form"] == 0:
+            assert (c.problem.truncation.kind, c.problem.lengths) == ("full", None)
+    for c in cases("norm-preservation"):
+        assert within_theorem(c.problem)
+
+
+@pytest.mark.parametrize("name", sorted(set(PROPERTIES) - {"oracle-agreement"}))  # that takes any problem drawn
+def test_drawn_cases_keep_to_what_a_target_takes(name, cases):
+    """Whatever else a target offers: no size is beyond its largest."""
+    most = {"T": 5, "B": 6, "D": 2, "H": 3, "K": 3}
+    for c in cases(name, 25, max_size=most):
+        assert all(getattr(c.problem, axis) <= limit for axis, limit in most.items())
