@@ -66,8 +66,8 @@ def flat(n: float, size: float, total: float) -> float:
     return min(n * size, size + (n - 1) * (size + total) / 2 + U * n * n * size)
 
 
-def function(activation: str, a: float, Da: float) -> tuple[float, float, float]:
-    """(9): value, slope, and D of a function of a."""
+def function(activation: str, a: float, Da: float, eta: float = 0.0) -> tuple[float, float, float]:
+    """(9): value, slope, and D of a function of a, which may be off by its ulps of `eta` at the least."""
     if activation == "tanh":
         z = math.tanh(a)
         slope = 1 - z * z
@@ -77,7 +77,7 @@ def function(activation: str, a: float, Da: float) -> tuple[float, float, float]
     bend = min(SUP2[activation], 2 * (slope + SUP2[activation] * U * Da))
     remainder = bend / 2 * U * Da**2
     moved = slope * Da + remainder
-    r = 2 * ULP * (abs(z) + U * moved)
+    r = 2 * ULP * (abs(z) + U * moved) + 2 * ULP * eta
     if activation == "sigmoid":
         r = max(r, ULP * (abs(1 - 2 * z) + 2 * U * moved)) + 4 * z
     return z, slope, moved + r
@@ -313,22 +313,74 @@ def lstm() -> Problem:
     return Problem("lstm", params, one(1.0, 1, 1, 1), loss, h0=one(0.25), c0=one(0.5))
 
 
-def test_lstm_forward():
-    found = bounds_of(lstm())
+@pytest.mark.parametrize("model", [MODEL, COARSE])
+def test_lstm_forward(model):
+    found = bounds_of(lstm(), model)
+    eta = model.eta
+    lost = 3 * eta * (1 + 3 * U)
     gate = {
-        name: function("tanh" if name == "g" else "sigmoid", a, flat(3, abs(a), abs(a))) for name, a in GATED.items()
+        name: function("tanh" if name == "g" else "sigmoid", a, flat(3, abs(a), abs(a)) + lost, eta)
+        for name, a in GATED.items()
     }
 
     def times(x: tuple[float, float], y: tuple[float, float]) -> tuple[float, float]:  # (8)
         (x_, Dx), (y_, Dy) = x, y
-        return x_ * y_, abs(x_) * Dy + abs(y_) * Dx + U * Dx * Dy + (abs(x_) + U * Dx) * (abs(y_) + U * Dy)
+        r = (abs(x_) + U * Dx) * (abs(y_) + U * Dy) + eta
+        return x_ * y_, abs(x_) * Dy + abs(y_) * Dx + U * Dx * Dy + r
 
     i, f, g, o = ((gate[name][0], gate[name][2]) for name in "ifgo")
     (left, D_left), (right, D_right) = times(f, (0.5, 0.0)), times(i, g)
-    c, D_c = left + right, D_left + D_right + left + right + U * (D_left + D_right)
+    c, D_c = left + right, D_left + D_right + left + right + U * (D_left + D_right) + eta
     assert near(found["c"], D_c)
-    z, _, D_z = function("tanh", c, D_c)
+    z, _, D_z = function("tanh", c, D_c, eta)
     assert near(found["h"], times(o, (z, D_z))[1])
+
+
+def test_peephole_is_a_weight_of_products():
+    """dp_i = c_0 delta_i: (15) from the state down to the product p_i c_0, and (21) with one term more."""
+    flatter = lstm()
+    params = flatter.params | {"p_i": one(0.25, 1), "p_f": one(0.0, 1), "p_o": one(0.0, 1)}
+    found = bounds_of(replace(flatter, cell="lstm_peephole", params=params))
+    D_p = 0.25 * 0.5
+    a = GATED | {"i": GATED["i"] + D_p}
+    D_a = {name: flat(4, abs(a[name]), abs(a[name])) for name in "fgo"}  # the product is a term, though p is 0
+    total = D_p  # of the product's own rounding, D = |p c_0|
+    D_a["i"] = total + flat(4, a["i"] + U * total, a["i"] + U * total)
+    (i, slope_i, D_i), (f, _, D_f), (o, _, D_o) = (function("sigmoid", a[n], D_a[n]) for n in "ifo")
+    g, _, D_g = function("tanh", a["g"], flat(3, 0.75, 0.75))
+
+    def times(x: float, Dx: float, y: float, Dy: float) -> float:
+        return abs(x) * Dy + abs(y) * Dx + U * Dx * Dy + (abs(x) + U * Dx) * (abs(y) + U * Dy)
+
+    c = f * 0.5 + i * g
+    D_left, D_right = times(f, D_f, 0.5, 0.0), times(i, D_i, g, D_g)
+    D_c = D_left + D_right + c + U * (D_left + D_right)
+    assert near(found["c"], D_c)
+    z, slope_z, D_z = function("tanh", c, D_c)
+    M, E = 3.0, (7 + 2) * 3.0  # (19): h goes into four columns, and there is the loss; S = 2
+    M, E = through(M, E, o, D_o, 2)
+    n = 1 + 2 + 3  # c is read by tanh and p_o, and by f and two peepholes of the next step; and the product
+    M, E = through(M, E, slope_z, 2 * z * D_z + U * D_z**2 + 2 + 3 * slope_z, n)
+    M, E = through(M, E, 1.0, 0.0, 2)
+    M, E = through(M, E, g, D_g, 2)
+    M, E = through(M, E, slope_i, abs(1 - 2 * i) * D_i + U * D_i**2 + i * i + 3 * slope_i + 0.25, 2)
+    M, E = through(M, E, 1.0, 0.0, 3)  # in forward mode: the state's product, an addend, and a parameter
+    computed = M + U * E
+    assert near(found["dp_i"], 0.5 * (E + (2 + 2 * (1 + 2 * U)) * computed))
+
+
+@pytest.mark.parametrize("model", [MODEL, COARSE])
+def test_gru_mix_forward(model):
+    params = {"W_x": np.array([[0.0, 1.0, -0.5]]), "W_h": np.zeros((1, 3)), "b_x": np.zeros(3), "b_h": np.zeros(3)}
+    loss, eta = Loss("cotangent", g=one(3.0, 1, 1, 1)), model.eta
+    found = bounds_of(Problem("gru_reset_after", params, one(1.0, 1, 1, 1), loss, h0=one(0.25)), model)
+    z, _, D_z = function("sigmoid", 1.0, flat(4, 1.0, 1.0) + 4 * eta * (1 + 4 * U), eta)
+    D_reset = eta  # of a product with an exact 0, which is not known to be one
+    size = 0.5 + U * D_reset
+    n, _, D_n = function("tanh", -0.5, D_reset + flat(3, size, size) + 3 * eta * (1 + 3 * U), eta)
+    sizes = abs(n) + 0.25
+    D = abs(0.25 - n) * D_z + (1 - z) * D_n + U * D_z * D_n + 4 * (sizes + U * D_n) * (1 + U * D_z) + 4 * eta
+    assert near(found["h"], D)
 
 
 def test_gru_mix():
