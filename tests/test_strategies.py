@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import hypothesis
@@ -12,17 +13,19 @@ import numpy as np
 import pytest
 
 from bptt.cells import CELLS
-from bptt.problem import SIGNIFICAND, Problem
+from bptt.problem import SIGNIFICAND, Loss, Problem
 from bptt.support import Support
 from oracle.exact import Exact
-from properties import PROPERTIES, exact_problems, readout_locality, shapes, strategies
+from properties import PROPERTIES, exact_problems, extremes, readout_locality, shapes, strategies
 from properties.batch_consistency import reordered
-from properties.edges import SIZES, edge_problems, generic
+from properties.causality import with_losses_until
+from properties.edges import FAR, SIZES, edge_problems, generic
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
-from properties.norm_preservation import within_theorem
+from properties.norm_preservation import is_signed_permutation, within_theorem
 from properties.padding_invariance import extended
 from properties.recipe import Draw
 from properties.reductions import reduce_problem
+from properties.repeatability import another, bitwise
 from properties.shapes import FIXED, FIXED_WIDE_OUTPUT
 from properties.sign_symmetry import signs_for
 from properties.strategies import draw_problem, entries, offered, probabilities, recurrent, replace_shape
@@ -407,3 +410,94 @@ def test_drawn_cases_keep_to_what_a_target_takes(name, cases):
     most = {"T": 5, "B": 6, "D": 2, "H": 3, "K": 3}
     for c in cases(name, 25, max_size=most):
         assert all(getattr(c.problem, axis) <= limit for axis, limit in most.items())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_each_extreme_changes_what_it_says_and_nothing_else(dtype):
+    names = {"readouts": "linear", "truncations": "full", "activations": None, "reductions": "sum"}
+    sizes = (4, 2, 2, 3, 3)
+    steps, below = set(), set()
+    for seed in range(12):
+        made = {}
+        for kind in extremes.KINDS:
+            loss = "cross_entropy" if kind == "logits" else "cotangent"
+            made[kind] = extremes.made(kind, seed, Support(), "lstm", dtype, sizes, {**names, "losses": loss})
+        plain = generic(seed, Support(), "lstm", dtype, sizes, {**names, "losses": "cotangent"})
+        logits = generic(seed, Support(), "lstm", dtype, sizes, {**names, "losses": "cross_entropy"})
+        for kind, scale in (("far", FAR[dtype]), ("saturated", extremes.FLAT[dtype])):
+            factor = made[kind].x / plain.x
+            (at,) = {int(t) for t in np.argwhere(np.abs(factor - 1) > 0.5)[:, 0]}
+            assert 1 <= at < 4  # never the first step
+            assert np.allclose(factor[at], scale)
+            assert np.allclose(np.delete(factor, at, 0), 1)
+            steps.add(at)
+        W = made["vanishing"].params["W_h"] / plain.params["W_h"]
+        assert np.allclose(np.log2(W), -(extremes.VANISH[dtype] // 4))
+        assert not made["vanishing"].loss.g[:-1].any()
+        sides = np.sign(made["logits"].params["b_y"])
+        assert (sides == sides[0]).all()
+        assert np.allclose(np.abs(made["logits"].params["b_y"] - logits.params["b_y"]), FAR[dtype], rtol=1e-6)
+        below.add(bool(sides[0] < 0))
+        kept = made["zeros"]
+        shares = [(array != 0).mean() for _, array in kept.arrays() if array.dtype.kind == "f"]
+        assert min(shares) > 0
+        assert 0.35 <= np.mean(shares) <= 0.75
+        whole = dict(plain.arrays())
+        assert all(((array == whole[name]) | (array == 0)).all() for name, array in kept.arrays())
+    assert steps == {1, 2, 3}
+    assert below == {True, False}
+
+
+def test_differences_need_a_loss_and_a_gradient():
+    prop = PROPERTIES["loss-differences"]
+    assert prop.unsupported(Support(outputs=("loss", "dx")), "elman") is None
+    assert prop.unsupported(Support(outputs=("loss", "h")), "elman") == f"needs {prop.needs}"
+    assert prop.unsupported(Support(outputs=("dx", "dh0")), "elman") == f"needs {prop.needs}"
+    assert prop.unsupported(Support(truncations=("chunk",)), "elman") == f"needs {prop.needs}"
+
+
+def test_signed_permutations_and_nothing_else():
+    wide = np.zeros((2, 3))
+    wide[0, 0] = wide[1, 1] = 1
+    assert is_signed_permutation(np.array([[0.0, -1.0], [1.0, 0.0]]))
+    for other in (np.ones((2, 2)), 2 * np.eye(2), np.eye(2) + 1e-300, wide, wide.T, np.diag([1.0, 0.0])):
+        assert not is_signed_permutation(other)
+
+
+def test_drawn_jacobians_and_scalings(cases):
+    for c in cases("cell-state-jacobian"):
+        assert c.problem.lengths is None or c.parameters["form"] == 1
+        assert c.problem.x.any()
+    scaled = [c.parameters["n"] for c in cases("cotangent-linearity", 200) if c.parameters["form"] == 1]
+    assert set(scaled) == {1, 2, 3, 4, 5, 6}
+
+
+def test_losses_until_a_step_keep_a_last_loss():
+    (problem,) = drawn("elman", 1, losses=("cotangent",), lengths=False, largest=(5, 2, 2, 2, 2))
+    g = np.zeros((5, problem.B, problem.K))
+    g[-1] = 3.0
+    problem = replace(problem, x=np.ones((5, problem.B, problem.D)), loss=Loss("cotangent", g=g))
+    found = with_losses_until(problem, 2).loss.g
+    assert (found[1] == 3).all()
+    assert not found[[0, 2, 3, 4]].any()
+
+
+def test_other_problems_of_a_repetition_differ_by_one_step():
+    for seed in range(20):
+        problem = draw_problem(Draw(Dice(seed)), offered(Support(), "lstm"), Support(), "lstm", "float64")
+        for more in (-1, 0, 1):
+            if problem.T + more > 0:
+                other = another(problem, more)
+                assert len(other.x) == problem.T + more
+                assert np.array_equal(other.x[: problem.T + more][: problem.T], -problem.x[: problem.T + more])
+
+
+def test_bitwise_comparison_sees_a_sign_of_zero_and_finds_the_entry():
+    (problem,) = drawn("elman", 1)
+    one = {"dW_hh": np.array([[1.0, 0.0], [3.0, 4.0]])}
+    assert bitwise(problem, one, {"dW_hh": one["dW_hh"].copy()})[0].holds
+    for changed, error in ((-0.0, 5e-324), (0.5, 0.5), (np.nan, 5e-324)):
+        two = one["dW_hh"].copy()
+        two[0, 1] = changed
+        (found,) = bitwise(problem, one, {"dW_hh": two})
+        assert (found.where, found.error, found.holds) == ((0, 1), error, False)
