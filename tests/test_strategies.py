@@ -23,6 +23,7 @@ from properties.edges import FAR, SIZES, edge_problems, generic
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
 from properties.norm_preservation import is_signed_permutation, within_theorem
 from properties.padding_invariance import extended
+from properties.pieces import claims
 from properties.recipe import Draw
 from properties.reductions import reduce_problem
 from properties.repeatability import another, bitwise
@@ -501,3 +502,9 @@ def test_bitwise_comparison_sees_a_sign_of_zero_and_finds_the_entry():
         two[0, 1] = changed
         (found,) = bitwise(problem, one, {"dW_hh": two})
         assert (found.where, found.error, found.holds) == ((0, 1), error, False)
+
+
+def test_one_claimed_key_of_several_is_enough():
+    assert claims(Support(), ("h", "c"))
+    assert claims(Support(outputs=("loss", "h")), ("h", "c"))
+    assert not claims(Support(outputs=("loss", "dx")), ("h", "c"))
