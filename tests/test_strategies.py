@@ -508,3 +508,14 @@ def test_one_claimed_key_of_several_is_enough():
     assert claims(Support(), ("h", "c"))
     assert claims(Support(outputs=("loss", "h")), ("h", "c"))
     assert not claims(Support(outputs=("loss", "dx")), ("h", "c"))
+
+
+def test_what_travels_through_permutations_fits_a_narrow_accumulator(cases):
+    """The state as it is multiplied step by step, and the cotangent on its way back; no subnormal number in either."""
+    found = cases("norm-preservation", 60, accumulate="float32", subnormals="flush")
+    for c in found:
+        end = c.problem.loss.g_h_final if c.problem.loss.g_h_final is not None else c.problem.loss.g
+        for array in (c.problem.h0, end):
+            assert (array.astype(np.float32) == array).all()
+            assert (np.abs(array[array != 0]) >= 2.0**-10).all()
+    assert any(c.problem.h0.any() for c in found)
