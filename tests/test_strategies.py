@@ -187,7 +187,11 @@ def test_drawn_exact_problems_are_exact_and_of_every_kind(dtype):
         assert p.T * p.B * p.H**2 <= exact_problems.MAX_WORK or max(p.T, p.B) <= 4
     assert {p.activation for p in found} == {"identity", "relu"}
     assert {p.loss.kind for p in found} == {"cotangent", "squared_error"}
-    assert sum(bool((np.abs(p.params["W_hh"]) == 0.5).any()) for p in found) >= 5  # Hadamard's, of order 4
+    fractions = [np.abs(p.params["W_hh"]).min() in (0.5, 0.25, 0.125) for p in found]
+    hadamard = [p.H for p, there in zip(found, fractions, strict=True) if there]
+    assert len(hadamard) >= 12  # in the share of such weights, H is brought to a power of 4; in all others it is not
+    assert set(hadamard) <= {4, 16, 64}
+    assert sum(p.H in (5, 6) for p in found) >= 25
     far = [p.truncation for p in found if p.truncation.kind == "periodic"]
     assert all(cut.k2 >= cut.k1 >= 1 for cut in far)
     assert len(far) >= 20
