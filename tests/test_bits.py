@@ -15,6 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bptt.bits import decode, exact_sum
+from oracle import exact
+from oracle.ball_numbers import BallNumbers
+from oracle.mpmath_numbers import MpmathNumbers
+from oracle.numbers import exact_fraction
+from oracle.rational_numbers import RationalNumbers
+from oracle.solution import scope
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 FORMATS = {"float64": (np.float64, np.uint64), "float32": (np.float32, np.uint32), "float16": (np.float16, np.uint16)}
@@ -124,6 +130,12 @@ def flushed(code: str) -> str:
 def test_decode_sees_subnormals_where_the_processor_flushes_them() -> None:
     printed = flushed("""
 from bptt.bits import decode, exact_sum
+from oracle import exact
+from oracle.ball_numbers import BallNumbers
+from oracle.mpmath_numbers import MpmathNumbers
+from oracle.numbers import exact_fraction
+from oracle.rational_numbers import RationalNumbers
+from oracle.solution import scope
 from oracle.numbers import exact_fraction
 from oracle.rounding import round_exact, to_array
 tiny = np.array([5, 2**51, 2**52], dtype=np.uint64).view(np.float64)
@@ -139,3 +151,22 @@ print(to_array([(5, -1074)], (1,), "float64").view(np.uint64).tolist(), round_ex
     assert printed[2] == "([3], [-149])"
     assert printed[3:5] == ["True", "True"]
     assert printed[5] == "[5] 3"
+
+
+def test_formats_are_those_of_ieee_754():
+    found = {name: np.finfo(name) for name in ("float64", "float32", "float16")}
+    assert {name: (f.nmant + 1, f.minexp, f.maxexp) for name, f in found.items()} == {
+        name: numbers for name, numbers in exact.FORMATS.items() if name != "bfloat16"
+    }
+    assert exact.FORMATS["bfloat16"] == (8, *exact.FORMATS["float32"][1:])
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, 5e-324, 1.0, 2.0**53 + 2, -(2.0**1000), 1.5 * 2.0**60])
+def test_floats_are_decoded_exactly(value):
+    assert exact_fraction(value) == Fraction(value)
+    for N in (RationalNumbers(), MpmathNumbers(53), BallNumbers(53)):
+        with scope(N):
+            for array in (np.array(value), np.array([value])):
+                matrix = N.decode(array)
+                assert (matrix.rows, matrix.cols) == (1, 1)
+                assert matrix.data[0] == N.ratio(Fraction(value))

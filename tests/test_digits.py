@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import mpmath
 import pytest
+from flint import arb
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from bptt.files import load_problem, save_problem
 from bptt.problem import gradient_shapes
 from bptt.support import Support
 from conformance.cli import main
-from oracle.digits import certified_digits, decimal
+from oracle.digits import _bound, _rational, certified_digits, decimal
 from oracle.mpmath_numbers import MpmathNumbers
 from oracle.solution import solve
 from properties.edges import edge_problems
@@ -44,6 +45,16 @@ def test_certified_digits_agree_with_mpmath_at_far_higher_precision(cell, digits
         for text, value in zip(found[key], reference.values[key], strict=True):
             want = context.mpf(str(text)) if text != "0" else context.mpf(0)
             assert abs(want - value) <= abs(value) * context.mpf(10) ** (1 - digits) * 0.5000001, key
+
+
+@pytest.mark.parametrize("size", [2.0**-1000, 0.003, 0.9, 1.0, 3.0, 11.0, 99.0, 1e20])
+def test_bound_of_a_ball_around_zero_holds_and_is_not_far(size):
+    ball = arb(size / 4, size)
+    limit = Fraction(_bound(ball).removeprefix("|value| < "))
+    reach = _rational(ball.mid()) + _rational(ball.rad())
+    assert reach < limit <= 40 * reach  # the next power of 2 but one, and then the next of 10
+    assert _bound(arb(size, size / 4)) is None
+    assert _bound(arb(0)) == "0"
 
 
 def test_oracle_command_prints_lines_and_json(capsys, tmp_path):

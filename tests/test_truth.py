@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bptt.problem import Loss, Problem
-from oracle.budget import Model
-from oracle.solution import FIRST_PRECISION
-from oracle.truth import find_truth
+from oracle.budget import Budget, Model
+from oracle.mpmath_numbers import MpmathNumbers
+from oracle.rational_numbers import RationalNumbers
+from oracle.solution import FIRST_PRECISION, solve
+from oracle.truth import Truth, find_truth, norm
 from tests.deep.tightness import network
 
 
@@ -49,3 +52,43 @@ def test_padding_asks_for_no_precision(dtype: str) -> None:
         base, params={**base.params, **readout}, readout="linear", loss=loss, lengths=np.array([2, 6]), dtype=dtype
     )
     assert find_truth(problem, Model(dtype)).solution.N.prec == FIRST_PRECISION
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share", "smallest"),
+    [("float64", 2.0**-8, 2.0**-511), ("float32", 2.0**-8, 2.0**-63), ("float16", 2.0**-2, 2.0**-7),
+     ("bfloat16", 2.0**-2, 2.0**-63)],
+)  # fmt: skip
+def test_conclusive_up_to_a_share_of_the_array_and_for_zeros_up_to_their_scale(dtype, share, smallest):
+    """db_h = (-3, 4) has the norm 5; without a cotangent it is zero, and the products that cancel are what is given."""
+    eye, sizes = np.eye(2, dtype="float32"), {"x": np.ones((1, 1, 2), "float32"), "h0": np.zeros((1, 2), "float32")}
+    params = {"W_xh": eye, "W_hh": eye, "b_h": np.zeros(2, "float32")}
+    problem = Problem("elman", params, loss=Loss("cotangent", g=np.array([[[-3, 4]]], "float32")), dtype="float32",
+                      activation="identity", **sizes)  # fmt: skip
+    solution = solve(problem, RationalNumbers())
+    zero = solve(replace(problem, loss=Loss("cotangent", g=np.zeros((1, 1, 2), "float32"))), RationalNumbers())
+    named = replace(problem)
+    object.__setattr__(named, "dtype", dtype)
+
+    def conclusive(of: Any, bound: float, scales: dict[str, Any]) -> bool:
+        arrays = {"db_h": np.array([-bound, 0.0])}  # the sign is to change nothing
+        return Truth(named, of, Budget(arrays, scales, 0, Model(dtype))).conclusive("db_h")
+
+    assert conclusive(solution, 5 * share, {})
+    assert not conclusive(solution, 5 * share * (1 + 2.0**-40), {})
+    assert conclusive(zero, smallest, {})
+    assert not conclusive(zero, 2 * smallest, {})
+    assert conclusive(zero, 10.0, {"db_h": np.array([-6.0, 8.0])})
+    assert not conclusive(zero, 10.1, {"db_h": np.array([-6.0, 8.0])})
+    assert norm(np.array([-3.0, -4.0])) == 5
+
+
+def test_radius_of_mpmath_is_some_last_bits_and_of_rationals_nothing():
+    one = np.ones((1, 1))
+    params = {"W_xh": one / 4, "W_hh": one, "b_h": one[0]}
+    problem = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))),
+                      activation="identity")  # fmt: skip
+    assert (solve(problem, RationalNumbers()).near("h")[2] == 0).all()
+    for prec in (60, 100):
+        hi, _, radius = solve(problem, MpmathNumbers(prec)).near("h")
+        assert (radius == hi * 2.0 ** (8 - prec)).all()
