@@ -298,11 +298,11 @@ def test_edge_problems_keep_to_what_a_target_takes(name, most):
 
 def test_fixed_shapes_are_all_there():
     found = [case.problem for case in shapes.PROPERTY.fixed(Support(), "elman", "float64")]
-    assert [(p.T, p.B, p.D, p.H) for p in found] == [
-        sizes[:4] for sizes in (*FIXED, FIXED_WIDE_OUTPUT, FIXED_ONE_CLASS)
-    ]
+    wanted = (*FIXED, FIXED_WIDE_OUTPUT, FIXED_ONE_CLASS)
+    assert [(p.T, p.B, p.D, p.H) for p in found] == [sizes[:4] for sizes in wanted]
     assert {p.readout for p in found} == {"linear", "none"}
-    assert (found[-1].readout, found[-1].K) == ("linear", 65)
+    assert (found[-2].readout, found[-2].K) == ("linear", 65)
+    assert (found[-1].loss.kind, found[-1].K) == ("cross_entropy", 1)
     kept = {"readouts": ("none",)}
     plain = [case.problem for case in shapes.PROPERTY.fixed(Support(**kept), "elman", "float64")]
     assert len(plain) == len(FIXED)
