@@ -1,4 +1,4 @@
-/* worker.c: a worker of bpttcheck in C11 and its standard library alone; docs/protocol.md says what it speaks.
+/* worker.c: a worker of bpttcheck, one file on the standard library of C11; docs/protocol.md says what it speaks.
 
        cc -O2 -o worker worker.c -lm
 
