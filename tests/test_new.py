@@ -111,9 +111,7 @@ def test_new_overwrites_nothing(tmp_path, capsys):
     assert not (tmp_path / "nowhere.py").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["", "a b", "../up", "/tmp/x", "my-kernel", "1st", "class", "numpy", "random", "é", "a\n"]
-)
+@pytest.mark.parametrize("name", ["", "a b", "../up", "/x", "my-kernel", "1st", "class", "numpy", "random", "é", "a\n"])
 def test_new_refuses_what_is_no_name(tmp_path, capsys, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert main(["new", name]) == 2

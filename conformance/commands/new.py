@@ -19,6 +19,7 @@ examples:
   bpttcheck new mine
   bpttcheck new my_gru --cell gru_reset_after --dir adapters
 """
+ACTIVATIONS = '    "activations": ["tanh"],  # also: "sigmoid", "relu", "identity"; see problem.activation\n'
 TEMPLATE = '''\
 """{name}.py: an adapter for bpttcheck, for the cell {cell}.
 
@@ -111,9 +112,8 @@ def adapter(name: str, cell: Cell) -> str:
     given |= {"problem.x": ["T", "B", "D"]} | {f"problem.{start}": ["B", "H"] for start in starts}
     given |= {"problem.loss.g": ["T", "B", "H"]}
     width = max(map(len, given))
-    notes = {"problem.loss.g": "dL/dh_t of every step"} | {
-        f"problem.{s}": "the state before the first step" for s in starts
-    }
+    notes = dict.fromkeys((f"problem.{start}" for start in starts), "the state before the first step")
+    notes["problem.loss.g"] = "dL/dh_t of every step"
     unpack = [f'{key} = problem.params["{key}"]' for key in parameters]
     unpack += [f"{key} = problem.{key}" for key in ("x", *starts)] + ["g = problem.loss.g"]
     answer = ["loss", *cell.states, "o", *(f"d{key}" for key in (*parameters, "x", *starts))]
@@ -122,9 +122,7 @@ def adapter(name: str, cell: Cell) -> str:
         cell=cell.name,
         equations=_indented(cell.equations),
         words=_words(cell),
-        activations='    "activations": ["tanh"],  # also: "sigmoid", "relu", "identity"; see problem.activation\n'
-        if cell.activations
-        else "",
+        activations=ACTIVATIONS if cell.activations else "",
         truncations=", ".join(f'"{kind}"' for kind in cell.truncations if kind != "full"),
         finals=" and ".join(f"g_{state}_final" for state in cell.states),
         given=_indented([_line(key, shape, width, notes.get(key, "")) for key, shape in given.items()], 8),
