@@ -10,6 +10,7 @@ import resource
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,10 @@ def test_example_with_a_sign_flipped_is_not_certified(name, before, after, tmp_p
     folder(tmp_path, name, before, after)
     assert certify(name, FEW) == 1
     assert "not conformant" in capsys.readouterr().out
+    (script, *_) = (tmp_path / "reports" / "cases").glob("*.py")
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2  # a script asks functions
+    assert "the target is a command" in ran.stdout
 
 
 # ---- what is no problem, or too large a one --------------------------------------------------------------------------
