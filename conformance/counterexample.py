@@ -112,6 +112,9 @@ HELD = {held}  # whether results must share no memory and outlive later calls
 
 def adapter(place):
     """The function under test: from a file, or from a module."""
+    if not place:
+        print("the target is a command, and this script asks functions: give it an adapter, or use bpttcheck replay")
+        sys.exit(2)
     file, _, function = place.partition(":") if not os.path.exists(place) else (place, "", "")
     if file.endswith(".py"):
         sys.path.append(os.path.dirname(os.path.abspath(file)))
@@ -299,12 +302,13 @@ def comment(text: str) -> str:
 
 
 def _place(target: Target) -> str:
+    """Where a script finds the target: a file or a module; "" where it is a command."""
     if target.kind == "built-in":
         from implementations.registry import BUILT_IN
 
-        return BUILT_IN[target.name].module
+        return BUILT_IN[target.place].module
     if target.kind == "path":
-        head, _, function = target.name.rpartition(":")
-        file, suffix = (head, ":" + function) if head.endswith(".py") else (target.name, "")
+        head, _, function = target.place.rpartition(":")
+        file, suffix = (head, ":" + function) if head.endswith(".py") else (target.place, "")
         return str(Path(file).resolve()) + suffix
-    return target.name
+    return target.place

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Target:
     """Something that answers problems. `name` is what the user typed, and what replays it.
 
+    place     where its function is found: its name, or what is registered under that; of a command nowhere
     call      what an adapter's function is: problem in, dict out; a Remote where it runs in a worker
     expected  failures that its author knows of
     """
@@ -46,6 +47,7 @@ class Target:
     file: str | None
     sha256: str | None
     expected: tuple[Expected, ...] = ()
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _registered(one: Registered, setting: Setting) -> Target:
     target = _started(one.name, "command", _first(one.name, process), Remote(process))
     file = shutil.which(one.command[0])
     digest = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return replace(target, file=_public(file), sha256=digest, expected=one.expected)
+    return replace(target, file=_public(file), sha256=digest, expected=one.expected, place="")
 
 
 def _first(text: str, process: Worker) -> Message:
@@ -164,13 +166,15 @@ def afresh(target: Target) -> Target:
     if target.kind != "path":
         return target
     if not isinstance(target.call, Remote):
-        return _in_process(target.name, place_of(target.name))
+        again = _in_process(target.place, place_of(target.place))
+        return replace(again, name=target.name, expected=target.expected)
     try:
         target.call.process.reload()
         reply = target.call.process.started()
     except (TargetCrash, ContractBroken) as error:
         raise UsageError(f"target {target.name!r}: its worker {error}") from error
-    return replace(_started(target.name, target.kind, reply, target.call), expected=target.expected)
+    again = _started(target.name, target.kind, reply, target.call)
+    return replace(again, expected=target.expected, place=target.place)
 
 
 def _in_process(text: str, start: Message) -> Target:
@@ -210,7 +214,7 @@ def _target(text: str, kind: str, declared: Any, call: Callable[[Any], Any], fil
     except Exception as error:  # SUPPORTS may be anything
         raise UsageError(f"target {text!r}: reading it raised {worker.describe(error)}; expected an adapter") from error
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else None
-    return Target(text, kind, support, call, _public(file), digest)
+    return Target(text, kind, support, call, _public(file), digest, place=text)
 
 
 def _has_function(text: str) -> bool:

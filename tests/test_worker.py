@@ -22,7 +22,7 @@ from conformance.bench import TargetBench
 from conformance.cli import main
 from conformance.engine import Profile, Search
 from conformance.errors import ContractBroken, TargetCrash, TargetTimeout, UsageError
-from conformance.targets import Setting, resolve
+from conformance.targets import Setting, afresh, resolve
 from conformance.workers import Limits, Worker
 from implementations import worker
 from properties import PROPERTIES
@@ -280,6 +280,17 @@ def test_in_process_never_certifies(tmp_path):
     assert main([*words, "--report-dir", str(tmp_path), "--in-process"]) == 3
     reason = json.loads((tmp_path / "results.json").read_text())["targets"][0]["reason"]
     assert "--in-process" in reason
+
+
+def test_registered_name_in_process_is_judged_afresh_like_any_other(tmp_path, monkeypatch):
+    table = f"[tool.bpttcheck.implementations.mine]\ntarget = '{ADAPTERS / 'misbehaving.py'}:right'\n"
+    (tmp_path / "pyproject.toml").write_text(table)
+    monkeypatch.chdir(tmp_path)
+    target = resolve("mine", Setting(in_process=True))
+    again = afresh(target)
+    assert again.name == "mine"
+    assert again.call is not target.call
+    assert main(["certify", "mine", "--in-process", "--profile", "smoke", "--select", "memory"]) == 3
 
 
 def test_other_python_and_its_absence(tmp_path, capsys):

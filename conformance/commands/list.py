@@ -37,12 +37,12 @@ def main(arguments: argparse.Namespace) -> int:
             for line in cell.equations:
                 print(f"    {line}")
             shapes = ", ".join(
-                f"{name} ({','.join(map(str, _letters(shape)))})" for name, shape in cell.shapes(1001, 7).items()
+                f"{name} ({','.join(map(str, letters(shape)))})" for name, shape in cell.shapes(1001, 7).items()
             )
             print(f"    parameters: {shapes}")
     return 0
 
 
-def _letters(shape: tuple[int, ...]) -> list[str]:
+def letters(shape: tuple[int, ...]) -> list[str]:
     """1001 and multiples of 7 back into D and H."""
     return ["D" if n == 1001 else ("H" if n == 7 else f"{n // 7}H") for n in shape]
