@@ -1,7 +1,8 @@
 /* module.c: the Python module implementations._bptt_c over the kernel. Limited API of CPython 3.11, no NumPy headers.
 
-       call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2))
+       call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2), instructions="best")
        outputs(function) -> ((name, shape), ...), a shape as in signatures.h
+       instructions() -> names of the instruction sets that can run here, the best one last
 
    arrays is a dict; entries that the function does not name are ignored. Everything the kernel relies on is checked
    before it runs: presence, contiguity, format, alignment, length, writability, no overlap with an output. Work
@@ -153,6 +154,17 @@ static int find_function(const char *name) {
     return -1;
 }
 
+static const char *const INSTRUCTIONS[BPTT_INSTRUCTIONS] = {
+    [BPTT_BEST] = "best", [BPTT_PLAIN] = "plain", [BPTT_AVX2] = "avx2", [BPTT_AVX512] = "avx512"};
+
+static int find_instructions(const char *name) {
+    for (int i = 0; i < BPTT_INSTRUCTIONS; i++) {
+        if (strcmp(INSTRUCTIONS[i], name) == 0) return i;
+    }
+    PyErr_Format(PyExc_ValueError, "instruction set '%s' is not known", name);
+    return -1;
+}
+
 static PyObject *finish(int status, const char *name) {
     switch (status) {
     case BPTT_OK:
@@ -162,6 +174,8 @@ static PyObject *finish(int status, const char *name) {
     case BPTT_BAD_OPTION:
         return PyErr_Format(PyExc_ValueError, "%s: want an activation and a truncation of this cell, k1 >= 1, "
                                               "k2 >= k1", name);
+    case BPTT_BAD_INSTRUCTIONS:
+        return PyErr_Format(PyExc_ValueError, "%s: this processor or this build has no such instruction set", name);
     default:
         return PyErr_Format(PyExc_SystemError, "%s: status %d", name, status);
     }
@@ -169,13 +183,13 @@ static PyObject *finish(int status, const char *name) {
 
 static PyObject *call(PyObject *module, PyObject *args) {
     (void)module;
-    const char *name;
+    const char *name, *set = "best";
     PyObject *arrays;
     Py_ssize_t size[5];
     int activation, truncation;
     long long k1, k2;
-    if (!PyArg_ParseTuple(args, "sO!(nnnnn)(iiLL):call", &name, &PyDict_Type, &arrays, &size[0], &size[1], &size[2],
-                          &size[3], &size[4], &activation, &truncation, &k1, &k2)) {
+    if (!PyArg_ParseTuple(args, "sO!(nnnnn)(iiLL)|s:call", &name, &PyDict_Type, &arrays, &size[0], &size[1], &size[2],
+                          &size[3], &size[4], &activation, &truncation, &k1, &k2, &set)) {
         if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return NULL;
         PyErr_SetString(PyExc_ValueError, "call: a size or an option does not fit its C type");
         return NULL;
@@ -184,11 +198,12 @@ static PyObject *call(PyObject *module, PyObject *args) {
         if (size[i] >= 1) continue;
         return PyErr_Format(PyExc_ValueError, "%s: size %c is %zd; want >= 1", name, "TBDHK"[i], size[i]);
     }
-    const int function = find_function(name);
-    if (function < 0) return NULL;
+    const int function = find_function(name), instructions = find_instructions(set);
+    if (function < 0 || instructions < 0) return NULL;
     const bptt_setting setting = {.T = (size_t)size[0], .B = (size_t)size[1], .D = (size_t)size[2],
                                   .H = (size_t)size[3], .K = (size_t)size[4], .activation = activation,
-                                  .truncation = truncation, .k1 = k1, .k2 = k2};
+                                  .truncation = truncation, .k1 = k1, .k2 = k2,
+                                  .instructions = instructions};
     bptt_call_frame frame = {.signature = bptt_signature_of(function)};
     PyObject *result = NULL;
     for (; frame.signature->arrays[frame.count].name; frame.count++) {
@@ -229,9 +244,30 @@ static PyObject *outputs(PyObject *module, PyObject *args) {
     return tuple;
 }
 
+static PyObject *instructions(PyObject *module, PyObject *args) {
+    (void)module;
+    if (!PyArg_ParseTuple(args, ":instructions")) return NULL;
+    PyObject *list = PyList_New(0);
+    if (!list) return NULL;
+    for (int i = BPTT_PLAIN; i < BPTT_INSTRUCTIONS; i++) {
+        if (!bptt_has(i)) continue;
+        PyObject *name = PyUnicode_FromString(INSTRUCTIONS[i]);
+        const int failed = !name || PyList_Append(list, name) < 0;
+        Py_XDECREF(name);
+        if (failed) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    PyObject *tuple = PyList_AsTuple(list);
+    Py_DECREF(list);
+    return tuple;
+}
+
 static PyMethodDef METHODS[] = {
-    {"call", call, METH_VARARGS, "call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2))"},
+    {"call", call, METH_VARARGS, "call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2), instructions='best')"},
     {"outputs", outputs, METH_VARARGS, "outputs(function) -> ((name, shape), ...)"},
+    {"instructions", instructions, METH_VARARGS, "instructions() -> names, the best one last"},
     {NULL, NULL, 0, NULL},
 };
 
