@@ -9,6 +9,7 @@ Three steps, in the problem's dtype, with every array by its name in one dict:
 Elementary functions are those of the C library, within 4 ulp. Importing this module needs the compiled binding.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def gradients(problem: Any) -> dict[str, Any]:
         return _solve(problem)
 
 
-def _solve(problem: Any) -> dict[str, Any]:
+def _solve(problem: Any, instructions: str = "best") -> dict[str, Any]:
     dtype = np.dtype(problem.dtype)
     arrays = {name: np.ascontiguousarray(value, dtype) for name, value in problem.params.items()}
     gradient_names = [f"d{name}" for name in arrays]
@@ -65,17 +66,24 @@ def _solve(problem: Any) -> dict[str, Any]:
     arrays["lengths"] = row_lengths(problem.lengths, T, B)
     options = _options(problem)
 
-    def run(function: str) -> None:
-        """Allocate the outputs of one function of the kernel, then call it."""
-        for name, shape in _bptt_c.outputs(function):
-            arrays[name] = np.empty(_extents(shape, sizes), dtype)
-        _bptt_c.call(function, arrays, (T, B, D, H, K), options)
+    cell = (f"{problem.cell}_forward", f"{problem.cell}_backward")
+    readout = ("readout_forward", "readout_backward") if linear else ()
+    shapes = {} if linear else {"o": (T, B, K)}
+    for function in (*cell, *readout):
+        shapes |= {name: _extents(shape, sizes) for name, shape in _bptt_c.outputs(function)}
+    keys = [*states, "o", *gradient_names, "dx", *(f"d{state}0" for state in states)]
+    arrays |= _reserve({key: shapes.pop(key) for key in keys}, dtype)
+    work = max(_bptt_c.work(function, (T, B, D, H, K), dtype.itemsize) for function in (*cell, *readout))
+    arrays |= _reserve({**shapes, "work": (-(-work // dtype.itemsize),)}, dtype)
 
-    run(f"{problem.cell}_forward")  # (1)
+    def run(function: str) -> None:
+        _bptt_c.call(function, arrays, (T, B, D, H, K), options, instructions)
+
+    run(cell[0])  # (1)
     if linear:
-        run("readout_forward")
+        run(readout[0])
     else:
-        arrays["o"] = arrays["h"].copy()
+        arrays["o"][...] = arrays["h"]
 
     loss = evaluate(problem, arrays["o"], *(arrays[state][-1] for state in states))  # (2)
     arrays["dh_final"] = np.ascontiguousarray(loss.dh_final)
@@ -84,10 +92,24 @@ def _solve(problem: Any) -> dict[str, Any]:
 
     arrays["do" if linear else "dh"] = np.ascontiguousarray(loss.do, dtype)  # (3)
     if linear:
-        run("readout_backward")
-    run(f"{problem.cell}_backward")
-    keys = [*states, "o", *gradient_names, "dx", *(f"d{state}0" for state in states)]
+        run(readout[1])
+    run(cell[1])
     return {"loss": loss.value, **{key: arrays[key] for key in keys}}
+
+
+def _reserve(shapes: dict[str, tuple[int, ...]], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Allocate arrays in one piece of memory: it is touched for the first time page by page, and that takes time.
+
+    Pieces given back together are kept by the C library for the next problem; many of them it returns to the system.
+    """
+    align = 64 // dtype.itemsize
+    places = {}
+    end = 0
+    for name, shape in shapes.items():
+        places[name] = end * dtype.itemsize
+        end += -(-math.prod(shape) // align) * align
+    memory = np.empty(end, dtype)
+    return {name: np.ndarray(shape, dtype, memory.data, places[name]) for name, shape in shapes.items()}
 
 
 def _require_support(problem: Any) -> None:

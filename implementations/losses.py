@@ -26,7 +26,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A loss: value (a scalar of the dtype), do (T,B,K), dh_final (B,H), dc_final (B,H) or None without c."""
+    """A loss: value (a scalar of the dtype), do (T,B,K), dh_final (B,H), dc_final (B,H) or None without c.
+
+    do may be the problem's own array g, which is not to be written to.
+    """
 
     value: Any
     do: Array
@@ -47,8 +50,11 @@ def evaluate(problem: Any, o: Array, h_final: Array, c_final: Array | None = Non
     live = np.arange(1, T + 1)[:, None] <= length  # (T,B)
     L, do = _per_step(loss, o)  # (T,B), (T,B,K)
     n = divisors(loss, length).astype(o.dtype)  # (B,)
-    value = (np.where(live, L, 0).sum(axis=0) / n).sum()
-    do = np.where(live[..., None], do, 0) / n[:, None]
+    if not live.all():  # large arrays are copied only where that changes them
+        L, do = np.where(live, L, 0), np.where(live[..., None], do, 0)
+    if not (n == 1).all():
+        do = do / n[:, None]
+    value = (L.sum(axis=0) / n).sum()
     dh_final = np.zeros_like(h_final)
     dc_final = None if c_final is None else np.zeros_like(c_final)
     if loss.kind == "cotangent":  # (5)
@@ -86,7 +92,7 @@ def _per_step(loss: Any, o: Array) -> tuple[Array, Array]:
     match loss.kind:
         case "cotangent":
             g = np.asarray(loss.g, dtype=o.dtype)  # (T,B,K)
-            return (g * o).sum(axis=-1), g
+            return np.einsum("tbk,tbk->tb", g, o), g
         case "squared_error":
             scale = float(loss.scale)  # a Python float leaves the dtype alone
             r = o - np.asarray(loss.target, dtype=o.dtype)  # (T,B,K)
