@@ -39,6 +39,9 @@ ALWAYS_INLINE void FN(tile)(REAL *C, size_t ldc, const REAL *start, size_t start
     for (size_t k = 0; k < K; k++) {
         FN(vec) b_k[TILE_VECS];
         UNROLL for (size_t v = 0; v < TILE_VECS; v++) b_k[v] = FN(load)(b + k * FN(NR) + v * FN(LANES));
+        for (size_t n = 0; n < FN(NR); n += 64 / sizeof(REAL)) {
+            PREFETCH((uintptr_t)b + ((K + k) * FN(NR) + n) * sizeof(REAL)); /* the next panel, or nothing of ours */
+        }
         UNROLL for (size_t m = 0; m < rows; m++) {
             const REAL a_km = a[m * row + k * step];
             UNROLL for (size_t v = 0; v < TILE_VECS; v++) sum[m][v] += a_km * b_k[v];

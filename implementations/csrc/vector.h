@@ -10,6 +10,7 @@ enum { FN(LANES) = VECTOR_BYTES / sizeof(REAL) };
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define LESS(a, b) ((FN(mask))((a) < (b)))
 #define UNROLL _Pragma("GCC unroll 16")
+#define PREFETCH(address) __builtin_prefetch((const void *)(address), 0, 2) /* into the second level of cache */
 #else
 typedef REAL FN(vec);
 typedef REAL_BITS FN(mask);
@@ -17,6 +18,7 @@ enum { FN(LANES) = 1 };
 #define ALWAYS_INLINE static inline
 #define LESS(a, b) ((FN(mask))0 - (FN(mask))((a) < (b)))
 #define UNROLL
+#define PREFETCH(address) ((void)(address))
 #endif
 
 ALWAYS_INLINE FN(vec) FN(load)(const REAL *p) {
