@@ -91,7 +91,7 @@ def _per_step(loss: Any, o: Array) -> tuple[Array, Array]:
     """L_t (T,B) and dL_t/do_t (T,B,K) by (1) to (3), neither reduced nor masked."""
     match loss.kind:
         case "cotangent":
-            g = np.asarray(loss.g, dtype=o.dtype)  # (T,B,K)
+            g = np.ascontiguousarray(loss.g, dtype=o.dtype)  # (T,B,K); the order of einsum's sum depends on strides
             return np.einsum("tbk,tbk->tb", g, o), g
         case "squared_error":
             scale = float(loss.scale)  # a Python float leaves the dtype alone

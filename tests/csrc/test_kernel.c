@@ -14,11 +14,11 @@
 static const bptt_setting SIZES[] = {
     {.T = 1, .B = 1, .D = 1, .H = 1, .K = 1}, {.T = 5, .B = 3, .D = 2, .H = 4, .K = 7},
     {.T = 7, .B = 1, .D = 5, .H = 3, .K = 2}, {.T = 2, .B = 17, .D = 9, .H = 5, .K = 1},
-    {.T = 3, .B = 1, .D = 67, .H = 130, .K = 33},
+    {.T = 3, .B = 1, .D = 33, .H = 35, .K = 33},
 };
 /* Where a product has more than one block of rows and of inner indices; too large for every truncation. */
 static const bptt_setting LARGE = {
-    .T = 2, .B = 150, .D = 259, .H = 70, .K = 262,
+    .T = 2, .B = 150, .D = 259, .H = 9, .K = 5,
 };
 static const bptt_setting CUTS[] = {
     {.truncation = BPTT_FULL},
