@@ -6,9 +6,11 @@ Three steps, in the problem's dtype, with every array by its name in one dict:
     loss        its value, do = dL/do, and the cotangents of the final states (`implementations.losses`)        (2)
     backward    dW_hy, db_y and dh = do W_hy^T; then every gradient of the cell                                 (3)
 
-Elementary functions are those of the C library, within 4 ulp. Importing this module needs the compiled binding.
+Elementary functions are the kernel's own, within 2.5 ulp (docs/c_kernel.md); the instruction set is the best that the
+processor has. Importing this module needs the compiled binding.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -58,7 +60,6 @@ def _solve(problem: Any, instructions: str = "best") -> dict[str, Any]:
     H = arrays["W_hh" if problem.cell == "elman" else "W_h"].shape[0]
     linear = problem.readout == "linear"
     K = arrays["W_hy"].shape[1] if linear else H
-    sizes = {"T": T, "B": B, "D": D, "H": H, "K": K}
     states = ("h", "c") if problem.cell in _HAS_C else ("h",)
     for state in states:
         given = getattr(problem, f"{state}0")
@@ -67,17 +68,15 @@ def _solve(problem: Any, instructions: str = "best") -> dict[str, Any]:
     options = _options(problem)
 
     cell = (f"{problem.cell}_forward", f"{problem.cell}_backward")
-    readout = ("readout_forward", "readout_backward") if linear else ()
-    shapes = {} if linear else {"o": (T, B, K)}
-    for function in (*cell, *readout):
-        shapes |= {name: _extents(shape, sizes) for name, shape in _bptt_c.outputs(function)}
-    keys = [*states, "o", *gradient_names, "dx", *(f"d{state}0" for state in states)]
-    arrays |= _reserve({key: shapes.pop(key) for key in keys}, dtype)
-    work = max(_bptt_c.work(function, (T, B, D, H, K), dtype.itemsize) for function in (*cell, *readout))
-    arrays |= _reserve({**shapes, "work": (-(-work // dtype.itemsize),)}, dtype)
+    readout = ("readout_forward", "readout_backward")
+    size = (T, B, D, H, K)
+    keys = (*states, "o", *gradient_names, "dx", *(f"d{state}0" for state in states))
+    for end, places in _layout((*cell, *readout) if linear else cell, size, keys, dtype.itemsize):
+        memory = np.empty(end, dtype).data
+        arrays |= {name: np.ndarray(shape, dtype, memory, place) for name, shape, place in places}
 
     def run(function: str) -> None:
-        _bptt_c.call(function, arrays, (T, B, D, H, K), options, instructions)
+        _bptt_c.call(function, arrays, size, options, instructions)
 
     run(cell[0])  # (1)
     if linear:
@@ -97,19 +96,37 @@ def _solve(problem: Any, instructions: str = "best") -> dict[str, Any]:
     return {"loss": loss.value, **{key: arrays[key] for key in keys}}
 
 
-def _reserve(shapes: dict[str, tuple[int, ...]], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Allocate arrays in one piece of memory: it is touched for the first time page by page, and that takes time.
+_Places = list[tuple[str, tuple[int, ...], int]]
 
-    Pieces given back together are kept by the C library for the next problem; many of them it returns to the system.
+
+@functools.lru_cache(maxsize=64)
+def _layout(
+    functions: tuple[str, ...], size: tuple[int, int, int, int, int], keys: tuple[str, ...], itemsize: int
+) -> list[tuple[int, _Places]]:
+    """Place every output of the functions in one of two pieces of memory: what is returned, the rest and work memory.
+
+    A piece is its number of entries, and name, shape and offset in bytes of each array. Memory is touched for the first
+    time page by page, and that takes time; two pieces are kept by the C library for the next problem, many of them it
+    returns to the system.
     """
-    align = 64 // dtype.itemsize
-    places = {}
-    end = 0
-    for name, shape in shapes.items():
-        places[name] = end * dtype.itemsize
-        end += -(-math.prod(shape) // align) * align
-    memory = np.empty(end, dtype)
-    return {name: np.ndarray(shape, dtype, memory.data, places[name]) for name, shape in shapes.items()}
+    T, B, _, _, K = size
+    shapes: dict[str, tuple[int, ...]] = {"o": (T, B, K)}
+    for function in functions:
+        shapes |= {
+            name: _extents(shape, dict(zip("TBDHK", size, strict=True))) for name, shape in _bptt_c.outputs(function)
+        }
+    work = max(_bptt_c.work(function, size, itemsize) for function in functions)
+    pieces = [{key: shapes.pop(key) for key in keys}, {**shapes, "work": (-(-work // itemsize),)}]
+    align = 64 // itemsize
+    found = []
+    for piece in pieces:
+        places: _Places = []
+        end = 0
+        for name, shape in piece.items():
+            places.append((name, shape, end * itemsize))
+            end += -(-math.prod(shape) // align) * align
+        found.append((end, places))
+    return found
 
 
 def _require_support(problem: Any) -> None:
