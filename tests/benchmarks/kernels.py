@@ -27,7 +27,7 @@ CELLS = {"elman": 1, "lstm": 4, "gru_reset_after": 3}
 """A cell and the columns of its weights, in units of H."""
 NAMES = {"elman": "RNN", "lstm": "LSTM", "gru_reset_after": "GRU"}
 SUBJECTS = ("c", "numpy", "torch-nn", "products")
-SECONDS = 1.0
+SECONDS = 0.7
 """For the rounds of one row; 5 rounds at least."""
 PLOT = Path(__file__).parents[2] / "docs" / "c_kernel.svg"
 
