@@ -61,7 +61,7 @@ KERNEL = [str(path) for path in sorted(CSRC.glob("*.c")) if path.name != "module
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a command in the repository and return what it said."""
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_c_sources_run_clean_under_sanitizers(compiler: str, tmp_path: Path) -> None:
