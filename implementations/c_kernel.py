@@ -6,9 +6,12 @@ Three steps, in the problem's dtype, with every array by its name in one dict:
     loss        its value, do = dL/do, and the cotangents of the final states (`implementations.losses`)        (2)
     backward    dW_hy, db_y and dh = do W_hy^T; then every gradient of the cell                                 (3)
 
-Elementary functions are those of the C library, within 4 ulp. Importing this module needs the compiled binding.
+Elementary functions are the kernel's own, within 2.5 ulp (docs/c_kernel.md); the instruction set is the best that the
+processor has. Importing this module needs the compiled binding.
 """
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -48,7 +51,7 @@ def gradients(problem: Any) -> dict[str, Any]:
         return _solve(problem)
 
 
-def _solve(problem: Any) -> dict[str, Any]:
+def _solve(problem: Any, instructions: str = "best") -> dict[str, Any]:
     dtype = np.dtype(problem.dtype)
     arrays = {name: np.ascontiguousarray(value, dtype) for name, value in problem.params.items()}
     gradient_names = [f"d{name}" for name in arrays]
@@ -57,7 +60,6 @@ def _solve(problem: Any) -> dict[str, Any]:
     H = arrays["W_hh" if problem.cell == "elman" else "W_h"].shape[0]
     linear = problem.readout == "linear"
     K = arrays["W_hy"].shape[1] if linear else H
-    sizes = {"T": T, "B": B, "D": D, "H": H, "K": K}
     states = ("h", "c") if problem.cell in _HAS_C else ("h",)
     for state in states:
         given = getattr(problem, f"{state}0")
@@ -65,17 +67,22 @@ def _solve(problem: Any) -> dict[str, Any]:
     arrays["lengths"] = row_lengths(problem.lengths, T, B)
     options = _options(problem)
 
-    def run(function: str) -> None:
-        """Allocate the outputs of one function of the kernel, then call it."""
-        for name, shape in _bptt_c.outputs(function):
-            arrays[name] = np.empty(_extents(shape, sizes), dtype)
-        _bptt_c.call(function, arrays, (T, B, D, H, K), options)
+    cell = (f"{problem.cell}_forward", f"{problem.cell}_backward")
+    readout = ("readout_forward", "readout_backward")
+    size = (T, B, D, H, K)
+    keys = (*states, "o", *gradient_names, "dx", *(f"d{state}0" for state in states))
+    for end, places in _layout((*cell, *readout) if linear else cell, size, keys, dtype.itemsize):
+        memory = np.empty(end, dtype).data
+        arrays |= {name: np.ndarray(shape, dtype, memory, place) for name, shape, place in places}
 
-    run(f"{problem.cell}_forward")  # (1)
+    def run(function: str) -> None:
+        _bptt_c.call(function, arrays, size, options, instructions)
+
+    run(cell[0])  # (1)
     if linear:
-        run("readout_forward")
+        run(readout[0])
     else:
-        arrays["o"] = arrays["h"].copy()
+        arrays["o"][...] = arrays["h"]
 
     loss = evaluate(problem, arrays["o"], *(arrays[state][-1] for state in states))  # (2)
     arrays["dh_final"] = np.ascontiguousarray(loss.dh_final)
@@ -84,10 +91,42 @@ def _solve(problem: Any) -> dict[str, Any]:
 
     arrays["do" if linear else "dh"] = np.ascontiguousarray(loss.do, dtype)  # (3)
     if linear:
-        run("readout_backward")
-    run(f"{problem.cell}_backward")
-    keys = [*states, "o", *gradient_names, "dx", *(f"d{state}0" for state in states)]
+        run(readout[1])
+    run(cell[1])
     return {"loss": loss.value, **{key: arrays[key] for key in keys}}
+
+
+_Places = list[tuple[str, tuple[int, ...], int]]
+
+
+@functools.lru_cache(maxsize=64)
+def _layout(
+    functions: tuple[str, ...], size: tuple[int, int, int, int, int], keys: tuple[str, ...], itemsize: int
+) -> list[tuple[int, _Places]]:
+    """Place every output of the functions in one of two pieces of memory: what is returned, the rest and work memory.
+
+    A piece is its number of entries, and name, shape and offset in bytes of each array. Memory is touched for the first
+    time page by page, and that takes time; two pieces are kept by the C library for the next problem, many of them it
+    returns to the system.
+    """
+    T, B, _, _, K = size
+    shapes: dict[str, tuple[int, ...]] = {"o": (T, B, K)}
+    for function in functions:
+        shapes |= {
+            name: _extents(shape, dict(zip("TBDHK", size, strict=True))) for name, shape in _bptt_c.outputs(function)
+        }
+    work = max(_bptt_c.work(function, size, itemsize) for function in functions)
+    pieces = [{key: shapes.pop(key) for key in keys}, {**shapes, "work": (-(-work // itemsize),)}]
+    align = 64 // itemsize
+    found = []
+    for piece in pieces:
+        places: _Places = []
+        end = 0
+        for name, shape in piece.items():
+            places.append((name, shape, end * itemsize))
+            end += -(-math.prod(shape) // align) * align
+        found.append((end, places))
+    return found
 
 
 def _require_support(problem: Any) -> None:

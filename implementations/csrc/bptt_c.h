@@ -2,7 +2,8 @@
 
    Row vectors and the letters T, B, D, H, K as everywhere in the suite; arrays are dense and row-major. Nothing here
    allocates, keeps state between calls or reads the floating-point environment. Functions that depend on the
-   precision end in _f64 or _f32; both come from the one text that kernel.h gathers. */
+   precision end in _f64 or _f32; both come from the one text that kernel.h gathers, and so do those of an instruction
+   set, which end in its name. */
 #ifndef BPTT_C_H
 #define BPTT_C_H
 
@@ -13,7 +14,8 @@ enum bptt_status {
     BPTT_OK = 0,
     BPTT_BAD_LENGTHS = 1, /* a length outside 0..T */
     BPTT_BAD_OPTION = 2,  /* an activation or truncation that the cell does not have, k < 1, or k2 < k1 */
-    BPTT_BAD_FUNCTION = 3 /* not one of enum bptt_function */
+    BPTT_BAD_FUNCTION = 3, /* not one of enum bptt_function */
+    BPTT_BAD_INSTRUCTIONS = 4 /* an instruction set that this processor or this build does not have */
 };
 
 enum bptt_activation { BPTT_TANH, BPTT_SIGMOID, BPTT_RELU, BPTT_IDENTITY };
@@ -24,14 +26,30 @@ enum bptt_truncation { BPTT_FULL, BPTT_WINDOW, BPTT_CHUNK, BPTT_PERIODIC, BPTT_C
 /* bits of a mark: what enters the backward pass at one step of one row */
 enum bptt_mark { BPTT_CARRY = 1, BPTT_INJECT = 2 };
 
+/* Instruction sets, from the least to the best. */
+enum bptt_instructions { BPTT_BEST, BPTT_PLAIN, BPTT_AVX2, BPTT_AVX512, BPTT_INSTRUCTIONS };
+
+/* Sizes of gemm.h that do not depend on the instruction set, and bounds of those that do. */
+enum {
+    BPTT_K_BLOCK = 256,               /* inner indices that one pass over a tile takes */
+    BPTT_ROW_BLOCK = 144,             /* rows of A that are packed at once; a multiple of every tile's rows */
+    BPTT_A_STRIDE = BPTT_K_BLOCK + 16, /* between packed rows; a power of two would send them to the same cache lines */
+    BPTT_MAX_TILE_ROWS = 12,
+    BPTT_MAX_PANEL = 32               /* columns of a panel */
+};
+
 typedef struct {
     size_t T, B, D, H, K;
     int activation; /* enum bptt_activation; read by elman alone */
     int truncation; /* enum bptt_truncation; read by the backward functions */
     int64_t k1, k2;
+    int instructions; /* enum bptt_instructions */
 } bptt_setting;
 
 enum bptt_function {
+    BPTT_EXP, /* y = exp(a), T numbers; likewise the next two */
+    BPTT_TANH_OF,
+    BPTT_SIGMA_OF,
     BPTT_READOUT_FORWARD,
     BPTT_READOUT_BACKWARD,
     BPTT_ELMAN_FORWARD,
@@ -52,6 +70,17 @@ enum bptt_function {
 /* Runs one function. arrays are those of signatures.h in that order, aligned, sized as it says, and disjoint. */
 int bptt_call_f64(int function, void *const *arrays, const bptt_setting *setting);
 int bptt_call_f32(int function, void *const *arrays, const bptt_setting *setting);
+
+/* Whether an instruction set was built in and the processor has it. */
+int bptt_has(int instructions);
+
+/* What they choose from; one text, kernel.h, compiled for each. */
+typedef int bptt_kernel(int function, void *const *arrays, const bptt_setting *setting);
+bptt_kernel bptt_call_f64_plain, bptt_call_f32_plain, bptt_call_f64_avx2, bptt_call_f32_avx2, bptt_call_f64_avx512,
+    bptt_call_f32_avx512;
+
+/* How many numbers of A a product packs at most. */
+size_t bptt_a_entries(const bptt_setting *setting);
 
 /* BPTT_OK if every length lies in 0..T */
 int bptt_check_lengths(const int64_t *lengths, /* (B,) */

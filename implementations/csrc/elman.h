@@ -18,18 +18,20 @@ static int FN(elman_forward)(REAL *restrict h,              /* out (T,B,H) */
                              const REAL *restrict x,        /* (T,B,D) */
                              const REAL *restrict h0,       /* (B,H) */
                              const int64_t *lengths,        /* (B,) */
+                             REAL *restrict pack,           /* work (P): for products */
                              const bptt_setting *s) {
-    const size_t T = s->T, B = s->B, D = s->D, H = s->H;
+    const size_t T = s->T, B = s->B, H = s->H;
     if (s->activation < BPTT_TANH || s->activation > BPTT_IDENTITY) return BPTT_BAD_OPTION;
     const int status = bptt_check_lengths(lengths, s);
     if (status) return status;
 
-    FN(fill_rows)(h, H, b_h, T * B, H);
-    FN(add_product)(h, H, x, D, W_xh, H, T * B, D, H);
+    const FN(packing) area = FN(part)(pack, s);
+    FN(project)(h, W_xh, b_h, x, area, s, H);
+    FN(pack_weights)(area.b, W_hh, H, H, H);
     for (size_t t = 0; t < T; t++) {
         const REAL *h_prev = FN(previous)(h0, h, t, B, H);
         REAL *h_t = h + t * B * H;
-        FN(add_product)(h_t, H, h_prev, H, W_hh, H, B, H, H);
+        FN(product)(h_t, H, h_t, H, h_prev, H, area.b, area.a, B, H, H);
         FN(activate)(h_t, B * H, s->activation); /* (1) */
         FN(hold)(h_t, h_prev, lengths, t, B, H);
     }
@@ -52,32 +54,32 @@ static int FN(elman_backward)(REAL *restrict dW_xh,          /* out (D,H) */
                               REAL *restrict delta,          /* work (T,B,H): the sum of all sweeps */
                               REAL *restrict delta_t,        /* work (B,H) */
                               REAL *restrict dh_t,           /* work (B,H) */
-                              REAL *restrict W_xhT,          /* work (H,D) */
-                              REAL *restrict W_hhT,          /* work (H,H) */
+                              REAL *restrict pack,           /* work (P): for products */
                               unsigned char *marks,          /* work (T,B) */
                               unsigned char *done,           /* work (T,B) */
                               const bptt_setting *s) {
     const size_t T = s->T, B = s->B, H = s->H;
     if (s->activation < BPTT_TANH || s->activation > BPTT_IDENTITY) return BPTT_BAD_OPTION;
-    const int status = FN(start_backward)(delta, H, done, lengths, s, 0);
+    const int status = FN(start_backward)(done, lengths, s, 0);
     if (status) return status;
+    const FN(packing) area = FN(part)(pack, s);
     FN(start_initial)(dh0, dh_final, lengths, B, H);
-    FN(transpose)(W_hhT, W_hh, H, H, H);
+    FN(pack_transposed)(area.b, W_hh, H, H, H);
 
-    while (bptt_next_sweep(marks, done, lengths, s) > 0) {
+    FN(zero)(delta, T * B * H);
+    for (int sweep = 0; bptt_next_sweep(marks, done, lengths, s) > 0; sweep++) {
         for (size_t t = T; t-- > 0;) {
             if (!bptt_step_is_live(marks + t * B, B)) continue;
+            REAL *now = sweep == 0 ? delta + t * B * H : delta_t;
             FN(arrive)(dh_t, dh, dh_final, marks, lengths, t, B, H);
-            FN(through_activation)(delta_t, dh_t, h + t * B * H, B * H, s->activation); /* (2) */
-            FN(axpy)(delta + t * B * H, 1, delta_t, B * H);
-            FN(zero)(dh_t, B * H);
-            FN(add_product)(dh_t, H, delta_t, H, W_hhT, H, B, H, H); /* (3) */
-            if (t == 0) FN(axpy)(dh0, 1, dh_t, B * H);
+            FN(through_activation)(now, dh_t, h + t * B * H, B * H, s->activation); /* (2) */
+            if (sweep > 0) FN(add)(delta + t * B * H, delta_t, B * H);
+            FN(product)(dh_t, H, NULL, 0, now, H, area.b, area.a, B, H, H); /* (3) */
+            if (t == 0) FN(add)(dh0, dh_t, B * H);
         }
     }
 
-    FN(input_gradients)(dW_xh, db_h, dx, W_xhT, W_xh, x, delta, lengths, s, H); /* (3), (4) */
-    FN(zero)(dW_hh, H * H);
-    FN(add_outer_previous)(dW_hh, H, h0, h, delta, H, lengths, T, B, H, H); /* (4) */
+    FN(input_gradients)(dW_xh, db_h, dx, W_xh, x, delta, lengths, area, s, H); /* (3), (4) */
+    FN(sum_of_outer)(dW_hh, H, (FN(series)){h0, h}, H, delta, H, lengths, area, T, B, H, H); /* (4) */
     return BPTT_OK;
 }

@@ -14,6 +14,21 @@
    Columns are r, z, n. Sweeps only add up [da_r da_z da_n]; (5) gives dq from the sum, since r is the same in all.
    Cho et al. (2014) for the gates; this is the variant with the bias b_hn inside the reset. */
 
+/* One step of one row, after both products. */
+static void FN(gru_reset_after_step)(REAL *restrict h,            /* out (H,) */
+                                     REAL *restrict gates,        /* in: pre-activations, out: gates (3H,) */
+                                     const REAL *restrict q,      /* (H,) */
+                                     const REAL *restrict b_h,    /* (3H,) */
+                                     const REAL *restrict h_prev, /* (H,) */
+                                     size_t H) {
+    REAL *r = gates, *z = r + H, *n = z + H;
+    FN(add)(r, b_h, 2 * H);
+    FN(map_sigma)(r, r, 2 * H); /* (1): r and z are neighbours */
+    for (size_t j = 0; j < H; j++) n[j] += r[j] * q[j];
+    FN(map_tanh)(n, n, H); /* (2) */
+    for (size_t j = 0; j < H; j++) h[j] = (1 - z[j]) * n[j] + z[j] * h_prev[j]; /* (3) */
+}
+
 static int FN(gru_reset_after_forward)(REAL *restrict h,         /* out (T,B,H) */
                                        REAL *restrict gates,     /* out (T,B,3H): r, z, n */
                                        REAL *restrict q,         /* out (T,B,H) */
@@ -24,30 +39,51 @@ static int FN(gru_reset_after_forward)(REAL *restrict h,         /* out (T,B,H) 
                                        const REAL *restrict x,   /* (T,B,D) */
                                        const REAL *restrict h0,  /* (B,H) */
                                        const int64_t *lengths,   /* (B,) */
+                                       REAL *restrict pack,      /* work (P): for products */
                                        const bptt_setting *s) {
-    const size_t T = s->T, B = s->B, D = s->D, H = s->H, G = 3 * H;
+    const size_t T = s->T, B = s->B, H = s->H, G = 3 * H;
     const int status = bptt_check_lengths(lengths, s);
     if (status) return status;
 
-    FN(fill_rows)(gates, G, b_x, T * B, G);
-    FN(add_product)(gates, G, x, D, W_x, G, T * B, D, G);
-    FN(fill_rows)(q, H, b_h + 2 * H, T * B, H);
+    const FN(packing) area = FN(part)(pack, s);
+    FN(project)(gates, W_x, b_x, x, area, s, G);
+    REAL *const W_rz = area.b, *const W_n = area.b + H * FN(whole_panels)(2 * H);
+    FN(pack_weights)(W_rz, W_h, G, H, 2 * H);
+    FN(pack_weights)(W_n, W_h + 2 * H, G, H, H);
     for (size_t t = 0; t < T; t++) {
         const REAL *h_prev = FN(previous)(h0, h, t, B, H);
-        FN(add_product)(gates + t * B * G, G, h_prev, H, W_h, G, B, H, 2 * H);   /* (1) */
-        FN(add_product)(q + t * B * H, H, h_prev, H, W_h + 2 * H, G, B, H, H); /* (2) */
+        REAL *gates_t = gates + t * B * G;
+        FN(product)(gates_t, G, gates_t, G, h_prev, H, W_rz, area.a, B, H, 2 * H);         /* (1) */
+        FN(product)(q + t * B * H, H, b_h + 2 * H, 0, h_prev, H, W_n, area.a, B, H, H); /* (2) */
         for (size_t row = 0; row < B; row++) {
             const size_t m = t * B + row;
-            REAL *r = gates + m * G, *z = r + H, *n = z + H;
-            FN(axpy)(r, 1, b_h, 2 * H);
-            FN(activate)(r, 2 * H, BPTT_SIGMOID); /* (1): r and z are neighbours */
-            for (size_t j = 0; j < H; j++) n[j] += r[j] * q[m * H + j];
-            FN(activate)(n, H, BPTT_TANH); /* (2) */
-            for (size_t j = 0; j < H; j++) h[m * H + j] = (1 - z[j]) * n[j] + z[j] * h_prev[row * H + j]; /* (3) */
+            FN(gru_reset_after_step)(h + m * H, gates + m * G, q + m * H, b_h, h_prev + row * H, H);
         }
         FN(hold)(h + t * B * H, h_prev, lengths, t, B, H);
     }
     return BPTT_OK;
+}
+
+/* One step of one row, backwards: (4), (5), and dh o z of (6). */
+static void FN(gru_reset_after_step_backward)(REAL *restrict delta,        /* out (3H,): [da_r da_z dq] */
+                                              REAL *restrict sum,          /* gains [da_r da_z da_n] (3H,) */
+                                              REAL *restrict dh,           /* in and out (H,) */
+                                              const REAL *restrict gates,  /* (3H,) */
+                                              const REAL *restrict q,      /* (H,) */
+                                              const REAL *restrict h_prev, /* (H,) */
+                                              size_t H) {
+    const REAL *r = gates, *z = r + H, *n = z + H;
+    REAL *da_r = delta, *da_z = da_r + H, *dq = da_z + H, *sum_r = sum, *sum_z = sum_r + H, *sum_n = sum_z + H;
+    for (size_t j = 0; j < H; j++) {
+        const REAL da_n = dh[j] * (1 - z[j]) * ((1 - n[j]) * (1 + n[j])); /* (4) */
+        da_z[j] = dh[j] * (h_prev[j] - n[j]) * (z[j] * (1 - z[j]));
+        da_r[j] = da_n * q[j] * (r[j] * (1 - r[j])); /* (5) */
+        dq[j] = da_n * r[j];
+        sum_r[j] += da_r[j];
+        sum_z[j] += da_z[j];
+        sum_n[j] += da_n;
+        dh[j] *= z[j]; /* (6) */
+    }
 }
 
 static int FN(gru_reset_after_backward)(REAL *restrict dW_x,           /* out (D,3H) */
@@ -69,17 +105,18 @@ static int FN(gru_reset_after_backward)(REAL *restrict dW_x,           /* out (D
                                         REAL *restrict delta,          /* work (T,B,3H): the sum of all sweeps */
                                         REAL *restrict delta_t,        /* work (B,3H): [da_r da_z dq] */
                                         REAL *restrict dh_t,           /* work (B,H) */
-                                        REAL *restrict W_xT,           /* work (3H,D) */
-                                        REAL *restrict W_hT,           /* work (3H,H) */
+                                        REAL *restrict pack,           /* work (P): for products */
                                         unsigned char *marks,          /* work (T,B) */
                                         unsigned char *done,           /* work (T,B) */
                                         const bptt_setting *s) {
     const size_t T = s->T, B = s->B, H = s->H, G = 3 * H;
-    const int status = FN(start_backward)(delta, G, done, lengths, s, 0);
+    const int status = FN(start_backward)(done, lengths, s, 0);
     if (status) return status;
+    const FN(packing) area = FN(part)(pack, s);
     FN(start_initial)(dh0, dh_final, lengths, B, H);
-    FN(transpose)(W_hT, W_h, G, H, G);
+    FN(pack_transposed)(area.b, W_h, G, G, H);
 
+    FN(zero)(delta, T * B * G);
     while (bptt_next_sweep(marks, done, lengths, s) > 0) {
         for (size_t t = T; t-- > 0;) {
             if (!bptt_step_is_live(marks + t * B, B)) continue;
@@ -89,33 +126,20 @@ static int FN(gru_reset_after_backward)(REAL *restrict dW_x,           /* out (D
             for (size_t row = 0; row < B; row++) {
                 const size_t m = t * B + row;
                 if (!marks[m]) continue;
-                const REAL *r = gates + m * G, *z = r + H, *n = z + H, *q_m = q + m * H, *h_r = h_prev + row * H;
-                REAL *da_r = delta_t + row * G, *da_z = da_r + H, *dq = da_z + H;
-                REAL *sum_r = delta + m * G, *sum_z = sum_r + H, *sum_n = sum_z + H, *carry = dh_t + row * H;
-                for (size_t j = 0; j < H; j++) {
-                    const REAL da_n = carry[j] * (1 - z[j]) * ((1 - n[j]) * (1 + n[j])); /* (4) */
-                    da_z[j] = carry[j] * (h_r[j] - n[j]) * (z[j] * (1 - z[j]));
-                    da_r[j] = da_n * q_m[j] * (r[j] * (1 - r[j])); /* (5) */
-                    dq[j] = da_n * r[j];
-                    sum_r[j] += da_r[j];
-                    sum_z[j] += da_z[j];
-                    sum_n[j] += da_n;
-                    carry[j] *= z[j]; /* (6) */
-                }
+                FN(gru_reset_after_step_backward)(delta_t + row * G, delta + m * G, dh_t + row * H, gates + m * G,
+                                                  q + m * H, h_prev + row * H, H);
             }
-            FN(add_product)(dh_t, H, delta_t, G, W_hT, H, B, G, H); /* (6) */
-            if (t == 0) FN(axpy)(dh0, 1, dh_t, B * H);
+            FN(product)(dh_t, H, dh_t, H, delta_t, G, area.b, area.a, B, G, H); /* (6) */
+            if (t == 0) FN(add)(dh0, dh_t, B * H);
         }
     }
 
-    FN(input_gradients)(dW_x, db_x, dx, W_xT, W_x, x, delta, lengths, s, G); /* (7) */
+    FN(input_gradients)(dW_x, db_x, dx, W_x, x, delta, lengths, area, s, G); /* (7) */
     for (size_t m = 0; m < T * B; m++) { /* from here on delta is [da_r da_z dq] */
         if ((int64_t)(m / B) >= lengths[m % B]) continue;
         for (size_t j = 0; j < H; j++) delta[m * G + 2 * H + j] *= gates[m * G + j];
     }
-    FN(zero)(dW_h, H * G);
-    FN(zero)(db_h, G);
-    FN(add_outer_previous)(dW_h, G, h0, h, delta, G, lengths, T, B, H, G);
-    FN(add_sum)(db_h, delta, G, lengths, T, B, G);
+    FN(sum_of_outer)(dW_h, G, (FN(series)){h0, h}, H, delta, G, lengths, area, T, B, H, G);
+    FN(sum_of_rows)(db_h, delta, G, lengths, T, B, G);
     return BPTT_OK;
 }

@@ -1,6 +1,9 @@
-/* kernel_f64.c: the kernel in float64. */
-#define REAL double
-#define REAL_EXP exp
-#define REAL_TANH tanh
-#define FN(name) name##_f64
+/* kernel_f64.c: the kernel in float64, for any processor. With GCC and Clang 16 bytes go side by side, which every
+   64-bit x86 and ARM has; other compilers get plain numbers. */
+#include "target.h"
+#include "real_f64.h"
+#define FN(name) name##_f64_plain
+#define VECTOR_BYTES 16
+#define TILE_ROWS 4
+#define TILE_VECS 2
 #include "kernel.h"

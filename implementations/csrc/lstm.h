@@ -14,6 +14,22 @@
    delta_t holds the four da in the order of the columns, i, f, g, o; sweeps only add it up, as in elman.h.
    After Hochreiter and Schmidhuber (1997); the forget gate is that of Gers, Schmidhuber and Cummins (2000). */
 
+/* One step of one row. */
+static void FN(lstm_step)(REAL *restrict h,            /* out (H,) */
+                          REAL *restrict c,            /* out (H,) */
+                          REAL *restrict tanh_c,       /* out (H,) */
+                          REAL *restrict gates,        /* in: pre-activations, out: gates (4H,) */
+                          const REAL *restrict c_prev, /* (H,) */
+                          size_t H) {
+    REAL *i = gates, *f = i + H, *g = f + H, *o = g + H;
+    FN(map_sigma)(i, i, 2 * H); /* (2): i and f are neighbours */
+    FN(map_tanh)(g, g, H);
+    FN(map_sigma)(o, o, H);
+    for (size_t j = 0; j < H; j++) c[j] = f[j] * c_prev[j] + i[j] * g[j]; /* (3) */
+    FN(map_tanh)(tanh_c, c, H);
+    for (size_t j = 0; j < H; j++) h[j] = o[j] * tanh_c[j];
+}
+
 static int FN(lstm_forward)(REAL *restrict h,          /* out (T,B,H) */
                             REAL *restrict c,          /* out (T,B,H) */
                             REAL *restrict gates,      /* out (T,B,4H): i, f, g, o */
@@ -25,32 +41,47 @@ static int FN(lstm_forward)(REAL *restrict h,          /* out (T,B,H) */
                             const REAL *restrict h0,   /* (B,H) */
                             const REAL *restrict c0,   /* (B,H) */
                             const int64_t *lengths,    /* (B,) */
+                            REAL *restrict pack,       /* work (P): for products */
                             const bptt_setting *s) {
-    const size_t T = s->T, B = s->B, D = s->D, H = s->H, G = 4 * H;
+    const size_t T = s->T, B = s->B, H = s->H, G = 4 * H;
     const int status = bptt_check_lengths(lengths, s);
     if (status) return status;
 
-    FN(fill_rows)(gates, G, b, T * B, G);
-    FN(add_product)(gates, G, x, D, W_x, G, T * B, D, G);
+    const FN(packing) area = FN(part)(pack, s);
+    FN(project)(gates, W_x, b, x, area, s, G);
+    FN(pack_weights)(area.b, W_h, G, H, G);
     for (size_t t = 0; t < T; t++) {
         const REAL *h_prev = FN(previous)(h0, h, t, B, H), *c_prev = FN(previous)(c0, c, t, B, H);
-        FN(add_product)(gates + t * B * G, G, h_prev, H, W_h, G, B, H, G); /* (1) */
+        REAL *gates_t = gates + t * B * G;
+        FN(product)(gates_t, G, gates_t, G, h_prev, H, area.b, area.a, B, H, G); /* (1) */
         for (size_t r = 0; r < B; r++) {
             const size_t n = t * B + r;
-            REAL *i = gates + n * G, *f = i + H, *g = f + H, *o = g + H;
-            FN(activate)(i, 2 * H, BPTT_SIGMOID); /* (2): i and f are neighbours */
-            FN(activate)(g, H, BPTT_TANH);
-            FN(activate)(o, H, BPTT_SIGMOID);
-            for (size_t j = 0; j < H; j++) { /* (3) */
-                c[n * H + j] = f[j] * c_prev[r * H + j] + i[j] * g[j];
-                tanh_c[n * H + j] = REAL_TANH(c[n * H + j]);
-                h[n * H + j] = o[j] * tanh_c[n * H + j];
-            }
+            FN(lstm_step)(h + n * H, c + n * H, tanh_c + n * H, gates + n * G, c_prev + r * H, H);
         }
         FN(hold)(h + t * B * H, h_prev, lengths, t, B, H);
         FN(hold)(c + t * B * H, c_prev, lengths, t, B, H);
     }
     return BPTT_OK;
+}
+
+/* One step of one row, backwards: (4) to (6) but for dh_{t-1}. */
+static void FN(lstm_step_backward)(REAL *restrict delta,        /* out (4H,) */
+                                   REAL *restrict dc,           /* in: dc_t, out: dc_{t-1} (H,) */
+                                   const REAL *restrict dh,     /* (H,) */
+                                   const REAL *restrict c_prev, /* (H,) */
+                                   const REAL *restrict gates,  /* (4H,) */
+                                   const REAL *restrict tanh_c, /* (H,) */
+                                   size_t H) {
+    const REAL *i = gates, *f = i + H, *g = f + H, *o = g + H;
+    REAL *da_i = delta, *da_f = da_i + H, *da_g = da_f + H, *da_o = da_g + H;
+    for (size_t j = 0; j < H; j++) {
+        const REAL dc_j = dc[j] + dh[j] * o[j] * ((1 - tanh_c[j]) * (1 + tanh_c[j])); /* (4) */
+        da_i[j] = dc_j * g[j] * (i[j] * (1 - i[j]));                                  /* (5) */
+        da_f[j] = dc_j * c_prev[j] * (f[j] * (1 - f[j]));
+        da_g[j] = dc_j * i[j] * ((1 - g[j]) * (1 + g[j]));
+        da_o[j] = dh[j] * tanh_c[j] * (o[j] * (1 - o[j]));
+        dc[j] = dc_j * f[j]; /* (6) */
+    }
 }
 
 static int FN(lstm_backward)(REAL *restrict dW_x,           /* out (D,4H) */
@@ -76,50 +107,41 @@ static int FN(lstm_backward)(REAL *restrict dW_x,           /* out (D,4H) */
                              REAL *restrict delta_t,        /* work (B,4H) */
                              REAL *restrict dh_t,           /* work (B,H) */
                              REAL *restrict dc_t,           /* work (B,H) */
-                             REAL *restrict W_xT,           /* work (4H,D) */
-                             REAL *restrict W_hT,           /* work (4H,H) */
+                             REAL *restrict pack,           /* work (P): for products */
                              unsigned char *marks,          /* work (T,B) */
                              unsigned char *done,           /* work (T,B) */
                              const bptt_setting *s) {
     const size_t T = s->T, B = s->B, H = s->H, G = 4 * H;
-    const int status = FN(start_backward)(delta, G, done, lengths, s, 0);
+    const int status = FN(start_backward)(done, lengths, s, 0);
     if (status) return status;
+    const FN(packing) area = FN(part)(pack, s);
     FN(start_initial)(dh0, dh_final, lengths, B, H);
     FN(start_initial)(dc0, dc_final, lengths, B, H);
-    FN(transpose)(W_hT, W_h, G, H, G);
+    FN(pack_transposed)(area.b, W_h, G, G, H);
 
-    while (bptt_next_sweep(marks, done, lengths, s) > 0) {
+    FN(zero)(delta, T * B * G);
+    for (int sweep = 0; bptt_next_sweep(marks, done, lengths, s) > 0; sweep++) {
         for (size_t t = T; t-- > 0;) {
             if (!bptt_step_is_live(marks + t * B, B)) continue;
             const REAL *c_prev = FN(previous)(c0, c, t, B, H);
             FN(arrive)(dh_t, dh, dh_final, marks, lengths, t, B, H);
             FN(arrive)(dc_t, NULL, dc_final, marks, lengths, t, B, H);
-            FN(zero)(delta_t, B * G);
+            REAL *now = sweep == 0 ? delta + t * B * G : delta_t;
+            if (sweep > 0) FN(zero)(now, B * G);
             for (size_t r = 0; r < B; r++) {
                 const size_t n = t * B + r;
                 if (!marks[n]) continue;
-                const REAL *i = gates + n * G, *f = i + H, *g = f + H, *o = g + H, *tc = tanh_c + n * H;
-                const REAL *dh_r = dh_t + r * H, *c_r = c_prev + r * H;
-                REAL *da_i = delta_t + r * G, *da_f = da_i + H, *da_g = da_f + H, *da_o = da_g + H;
-                for (size_t j = 0; j < H; j++) {
-                    const REAL dc = dc_t[r * H + j] + dh_r[j] * o[j] * ((1 - tc[j]) * (1 + tc[j])); /* (4) */
-                    da_i[j] = dc * g[j] * (i[j] * (1 - i[j]));                                      /* (5) */
-                    da_f[j] = dc * c_r[j] * (f[j] * (1 - f[j]));
-                    da_g[j] = dc * i[j] * ((1 - g[j]) * (1 + g[j]));
-                    da_o[j] = dh_r[j] * tc[j] * (o[j] * (1 - o[j]));
-                    dc_t[r * H + j] = dc * f[j]; /* (6) */
-                }
+                FN(lstm_step_backward)(now + r * G, dc_t + r * H, dh_t + r * H, c_prev + r * H, gates + n * G,
+                                       tanh_c + n * H, H);
             }
-            FN(axpy)(delta + t * B * G, 1, delta_t, B * G);
-            FN(zero)(dh_t, B * H);
-            FN(add_product)(dh_t, H, delta_t, G, W_hT, H, B, G, H); /* (6) */
-            if (t == 0) FN(axpy)(dh0, 1, dh_t, B * H);
-            if (t == 0) FN(axpy)(dc0, 1, dc_t, B * H);
+            if (sweep > 0) FN(add)(delta + t * B * G, delta_t, B * G);
+            FN(product)(dh_t, H, NULL, 0, now, G, area.b, area.a, B, G, H); /* (6) */
+            if (t == 0) FN(add)(dh0, dh_t, B * H);
+            if (t == 0) FN(add)(dc0, dc_t, B * H);
         }
     }
 
-    FN(input_gradients)(dW_x, db, dx, W_xT, W_x, x, delta, lengths, s, G); /* (7) */
-    FN(zero)(dW_h, H * G);
-    FN(add_outer_previous)(dW_h, G, h0, h, delta, G, lengths, T, B, H, G); /* (7) */
+    FN(input_gradients)(dW_x, db, dx, W_x, x, delta, lengths, area, s, G); /* (7) */
+    FN(sum_of_outer)(dW_h, G, (FN(series)){h0, h}, H, delta, G, lengths, area, T, B, H, G); /* (7) */
     return BPTT_OK;
 }

@@ -1,11 +1,14 @@
 /* module.c: the Python module implementations._bptt_c over the kernel. Limited API of CPython 3.11, no NumPy headers.
 
-       call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2))
+       call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2), instructions="best")
        outputs(function) -> ((name, shape), ...), a shape as in signatures.h
+       work(function, (T, B, D, H, K), itemsize) -> bytes of work memory that a call uses
+       instructions() -> names of the instruction sets that can run here, the best one last
 
    arrays is a dict; entries that the function does not name are ignored. Everything the kernel relies on is checked
-   before it runs: presence, contiguity, format, alignment, length, writability, no overlap with an output. Work
-   memory lives for the length of a call. The GIL is released while the kernel computes. */
+   before it runs: presence, contiguity, format, alignment, length, writability, no overlap with an output. An entry
+   `work` lends work memory, bytes of which nothing is kept; without it a call allocates its own. The GIL is released
+   while the kernel computes. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <string.h>
@@ -17,17 +20,17 @@ typedef struct {
     void *pointers[BPTT_MAX_ARRAYS];  /* what the kernel gets */
     const bptt_signature *signature;
     size_t count;
+    Py_buffer lent; /* work memory from Python, if obj is not NULL; */
+    char *own;      /* else our own */
     char real; /* 'd' or 'f', 0 until the first real array was seen */
 } bptt_call_frame;
 
 static void release(bptt_call_frame *frame) {
     for (size_t i = 0; i < frame->count; i++) {
-        if (frame->signature->arrays[i].role == BPTT_WORK) {
-            PyMem_Free(frame->pointers[i]);
-        } else {
-            PyBuffer_Release(&frame->views[i]);
-        }
+        if (frame->signature->arrays[i].role != BPTT_WORK) PyBuffer_Release(&frame->views[i]);
     }
+    if (frame->lent.obj) PyBuffer_Release(&frame->lent);
+    PyMem_Free(frame->own);
 }
 
 /* The format of a buffer in native byte order, or 0 if it is none that the kernel takes. */
@@ -103,15 +106,7 @@ static int open_view(bptt_call_frame *frame, const bptt_array *array, Py_buffer 
 /* Opens array i of the frame; 0, or -1 with an exception and nothing left open. */
 static int open_array(bptt_call_frame *frame, size_t i, PyObject *arrays, const bptt_setting *setting) {
     const bptt_array *array = &frame->signature->arrays[i];
-    if (array->role == BPTT_WORK) {
-        const size_t itemsize = array->type == BPTT_BYTE ? 1 : frame->real == 'd' ? sizeof(double) : sizeof(float);
-        const Py_ssize_t bytes = bytes_of(frame->signature, array, setting, itemsize);
-        if (bytes < 0) return -1;
-        frame->pointers[i] = PyMem_Malloc((size_t)bytes);
-        if (frame->pointers[i]) return 0;
-        PyErr_Format(PyExc_MemoryError, "%s: no memory for %s, %zd bytes", frame->signature->name, array->name, bytes);
-        return -1;
-    }
+    if (array->role == BPTT_WORK) return 0; /* open_work finds it a place */
     PyObject *object = PyDict_GetItemString(arrays, array->name); /* borrowed */
     if (!object) {
         PyErr_Format(PyExc_ValueError, "%s: no array %s was given", frame->signature->name, array->name);
@@ -126,20 +121,78 @@ static int open_array(bptt_call_frame *frame, size_t i, PyObject *arrays, const 
     return 0;
 }
 
-/* No output shares memory with another array; 0, or -1 with ValueError. */
+enum { LINE = 64 }; /* bytes of a cache line, at whose start each work array begins */
+
+/* The bytes of all work arrays of a function, room to align the first one included; -1 with ValueError. */
+static Py_ssize_t work_bytes(const bptt_signature *signature, const bptt_setting *setting, size_t real) {
+    Py_ssize_t total = LINE;
+    for (const bptt_array *array = signature->arrays; array->name; array++) {
+        if (array->role != BPTT_WORK) continue;
+        const Py_ssize_t bytes = bytes_of(signature, array, setting, array->type == BPTT_BYTE ? 1 : real);
+        if (bytes < 0) return -1;
+        if (bytes > PY_SSIZE_T_MAX - LINE - total) {
+            PyErr_Format(PyExc_ValueError, "%s: its work memory is too large for this machine", signature->name);
+            return -1;
+        }
+        total += (bytes + LINE - 1) / LINE * LINE;
+    }
+    return total;
+}
+
+/* Finds the work arrays their places, in memory that Python lends or in our own; 0, or -1 with an exception. */
+static int open_work(bptt_call_frame *frame, PyObject *arrays, const bptt_setting *setting) {
+    static const bptt_array LENT = {"work", BPTT_WORK, BPTT_BYTE, ""};
+    const char *function = frame->signature->name;
+    const size_t real = frame->real == 'd' ? sizeof(double) : sizeof(float);
+    const Py_ssize_t want = work_bytes(frame->signature, setting, real);
+    if (want < 0) return -1;
+    PyObject *object = PyDict_GetItemString(arrays, LENT.name); /* borrowed */
+    char *memory;
+    if (object) {
+        if (open_view(frame, &LENT, &frame->lent, object) < 0) return -1;
+        if (frame->lent.readonly || !PyBuffer_IsContiguous(&frame->lent, 'C') || frame->lent.len < want) {
+            PyErr_Format(PyExc_ValueError, "%s: work is read-only, not C-contiguous, or shorter than %zd bytes", function,
+                         want);
+            return -1;
+        }
+        memory = frame->lent.buf;
+    } else {
+        memory = frame->own = PyMem_Malloc((size_t)want);
+        if (!memory) {
+            PyErr_Format(PyExc_MemoryError, "%s: no memory for its work, %zd bytes", function, want);
+            return -1;
+        }
+    }
+    memory += (LINE - (uintptr_t)memory % LINE) % LINE;
+    for (size_t i = 0; i < frame->count; i++) {
+        const bptt_array *array = &frame->signature->arrays[i];
+        if (array->role != BPTT_WORK) continue;
+        const size_t bytes = bptt_entries(array, setting) * (array->type == BPTT_BYTE ? 1 : real);
+        frame->pointers[i] = memory;
+        memory += (bytes + LINE - 1) / LINE * LINE;
+    }
+    return 0;
+}
+
+static int meet(const Py_buffer *a, const Py_buffer *b) {
+    const uintptr_t start = (uintptr_t)a->buf, other = (uintptr_t)b->buf;
+    return start < other + (uintptr_t)b->len && other < start + (uintptr_t)a->len;
+}
+
+/* No output shares memory with another array, nor any array with work memory; 0, or -1 with ValueError. */
 static int check_overlap(const bptt_call_frame *frame) {
     const bptt_array *arrays = frame->signature->arrays;
     for (size_t i = 0; i < frame->count; i++) {
-        if (arrays[i].role != BPTT_OUT) continue;
-        const uintptr_t start = (uintptr_t)frame->views[i].buf, end = start + (uintptr_t)frame->views[i].len;
-        for (size_t j = 0; j < frame->count; j++) {
-            if (j == i || arrays[j].role == BPTT_WORK) continue;
-            const uintptr_t other = (uintptr_t)frame->views[j].buf;
-            if (start < other + (uintptr_t)frame->views[j].len && other < end) {
-                PyErr_Format(PyExc_ValueError, "%s: %s shares memory with %s", frame->signature->name, arrays[i].name,
-                             arrays[j].name);
-                return -1;
+        if (arrays[i].role == BPTT_WORK) continue;
+        const char *other = frame->lent.obj && meet(&frame->views[i], &frame->lent) ? "work" : NULL;
+        for (size_t j = 0; arrays[i].role == BPTT_OUT && j < frame->count; j++) {
+            if (j != i && arrays[j].role != BPTT_WORK && meet(&frame->views[i], &frame->views[j])) {
+                other = arrays[j].name;
             }
+        }
+        if (other) {
+            PyErr_Format(PyExc_ValueError, "%s: %s shares memory with %s", frame->signature->name, arrays[i].name, other);
+            return -1;
         }
     }
     return 0;
@@ -153,6 +206,17 @@ static int find_function(const char *name) {
     return -1;
 }
 
+static const char *const INSTRUCTIONS[BPTT_INSTRUCTIONS] = {
+    [BPTT_BEST] = "best", [BPTT_PLAIN] = "plain", [BPTT_AVX2] = "avx2", [BPTT_AVX512] = "avx512"};
+
+static int find_instructions(const char *name) {
+    for (int i = 0; i < BPTT_INSTRUCTIONS; i++) {
+        if (strcmp(INSTRUCTIONS[i], name) == 0) return i;
+    }
+    PyErr_Format(PyExc_ValueError, "instruction set '%s' is not known", name);
+    return -1;
+}
+
 static PyObject *finish(int status, const char *name) {
     switch (status) {
     case BPTT_OK:
@@ -162,6 +226,8 @@ static PyObject *finish(int status, const char *name) {
     case BPTT_BAD_OPTION:
         return PyErr_Format(PyExc_ValueError, "%s: want an activation and a truncation of this cell, k1 >= 1, "
                                               "k2 >= k1", name);
+    case BPTT_BAD_INSTRUCTIONS:
+        return PyErr_Format(PyExc_ValueError, "%s: this processor or this build has no such instruction set", name);
     default:
         return PyErr_Format(PyExc_SystemError, "%s: status %d", name, status);
     }
@@ -169,13 +235,13 @@ static PyObject *finish(int status, const char *name) {
 
 static PyObject *call(PyObject *module, PyObject *args) {
     (void)module;
-    const char *name;
+    const char *name, *set = "best";
     PyObject *arrays;
     Py_ssize_t size[5];
     int activation, truncation;
     long long k1, k2;
-    if (!PyArg_ParseTuple(args, "sO!(nnnnn)(iiLL):call", &name, &PyDict_Type, &arrays, &size[0], &size[1], &size[2],
-                          &size[3], &size[4], &activation, &truncation, &k1, &k2)) {
+    if (!PyArg_ParseTuple(args, "sO!(nnnnn)(iiLL)|s:call", &name, &PyDict_Type, &arrays, &size[0], &size[1], &size[2],
+                          &size[3], &size[4], &activation, &truncation, &k1, &k2, &set)) {
         if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return NULL;
         PyErr_SetString(PyExc_ValueError, "call: a size or an option does not fit its C type");
         return NULL;
@@ -184,17 +250,18 @@ static PyObject *call(PyObject *module, PyObject *args) {
         if (size[i] >= 1) continue;
         return PyErr_Format(PyExc_ValueError, "%s: size %c is %zd; want >= 1", name, "TBDHK"[i], size[i]);
     }
-    const int function = find_function(name);
-    if (function < 0) return NULL;
+    const int function = find_function(name), instructions = find_instructions(set);
+    if (function < 0 || instructions < 0) return NULL;
     const bptt_setting setting = {.T = (size_t)size[0], .B = (size_t)size[1], .D = (size_t)size[2],
                                   .H = (size_t)size[3], .K = (size_t)size[4], .activation = activation,
-                                  .truncation = truncation, .k1 = k1, .k2 = k2};
+                                  .truncation = truncation, .k1 = k1, .k2 = k2,
+                                  .instructions = instructions};
     bptt_call_frame frame = {.signature = bptt_signature_of(function)};
     PyObject *result = NULL;
     for (; frame.signature->arrays[frame.count].name; frame.count++) {
         if (open_array(&frame, frame.count, arrays, &setting) < 0) goto done;
     }
-    if (check_overlap(&frame) < 0) goto done;
+    if (open_work(&frame, arrays, &setting) < 0 || check_overlap(&frame) < 0) goto done;
     int status;
     Py_BEGIN_ALLOW_THREADS
     status = frame.real == 'd' ? bptt_call_f64(function, frame.pointers, &setting)
@@ -229,9 +296,46 @@ static PyObject *outputs(PyObject *module, PyObject *args) {
     return tuple;
 }
 
+static PyObject *work(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_ssize_t size[5], itemsize;
+    if (!PyArg_ParseTuple(args, "s(nnnnn)n:work", &name, &size[0], &size[1], &size[2], &size[3], &size[4], &itemsize)) {
+        return NULL;
+    }
+    const int function = find_function(name);
+    if (function < 0) return NULL;
+    const bptt_setting setting = {.T = (size_t)size[0], .B = (size_t)size[1], .D = (size_t)size[2],
+                                  .H = (size_t)size[3], .K = (size_t)size[4]};
+    const Py_ssize_t bytes = work_bytes(bptt_signature_of(function), &setting, (size_t)itemsize);
+    return bytes < 0 ? NULL : PyLong_FromSsize_t(bytes);
+}
+
+static PyObject *instructions(PyObject *module, PyObject *args) {
+    (void)module;
+    if (!PyArg_ParseTuple(args, ":instructions")) return NULL;
+    PyObject *list = PyList_New(0);
+    if (!list) return NULL;
+    for (int i = BPTT_PLAIN; i < BPTT_INSTRUCTIONS; i++) {
+        if (!bptt_has(i)) continue;
+        PyObject *name = PyUnicode_FromString(INSTRUCTIONS[i]);
+        const int failed = !name || PyList_Append(list, name) < 0;
+        Py_XDECREF(name);
+        if (failed) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    PyObject *tuple = PyList_AsTuple(list);
+    Py_DECREF(list);
+    return tuple;
+}
+
 static PyMethodDef METHODS[] = {
-    {"call", call, METH_VARARGS, "call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2))"},
+    {"call", call, METH_VARARGS, "call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2), instructions='best')"},
     {"outputs", outputs, METH_VARARGS, "outputs(function) -> ((name, shape), ...)"},
+    {"work", work, METH_VARARGS, "work(function, (T, B, D, H, K), itemsize) -> bytes"},
+    {"instructions", instructions, METH_VARARGS, "instructions() -> names, the best one last"},
     {NULL, NULL, 0, NULL},
 };
 

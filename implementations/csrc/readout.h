@@ -9,9 +9,11 @@ static int FN(readout_forward)(REAL *restrict o,          /* out (T,B,K) */
                                const REAL *restrict W_hy, /* (H,K) */
                                const REAL *restrict b_y,  /* (K,) */
                                const REAL *restrict h,    /* (T,B,H) */
+                               REAL *restrict pack,       /* work (P): for products */
                                const bptt_setting *s) {
-    FN(fill_rows)(o, s->K, b_y, s->T * s->B, s->K);
-    FN(add_product)(o, s->K, h, s->H, W_hy, s->K, s->T * s->B, s->H, s->K); /* (1) */
+    const FN(packing) area = FN(part)(pack, s);
+    FN(pack_weights)(area.b, W_hy, s->K, s->H, s->K);
+    FN(product)(o, s->K, b_y, 0, h, s->H, area.b, area.a, s->T * s->B, s->H, s->K); /* (1) */
     return BPTT_OK;
 }
 
@@ -22,22 +24,18 @@ static int FN(readout_backward)(REAL *restrict dW_hy,      /* out (H,K) */
                                 const REAL *restrict h,    /* (T,B,H) */
                                 const REAL *restrict d_o,  /* (T,B,K): dL_t/do_t */
                                 const int64_t *lengths,    /* (B,) */
-                                REAL *restrict W_hyT,      /* work (K,H) */
+                                REAL *restrict pack,       /* work (P): for products */
                                 const bptt_setting *s) {
     const size_t T = s->T, B = s->B, H = s->H, K = s->K;
     const int status = bptt_check_lengths(lengths, s);
     if (status) return status;
-    FN(zero)(dW_hy, H * K);
-    FN(zero)(db_y, K);
-    FN(zero)(dh, T * B * H);
-    FN(transpose)(W_hyT, W_hy, K, H, K);
-    for (size_t t = 0; t < T; t++) { /* (2) */
-        for (size_t b = 0; b < B; b++) {
-            const size_t n = t * B + b;
-            if ((int64_t)t < lengths[b]) FN(add_product)(dh + n * H, H, d_o + n * K, K, W_hyT, H, 1, K, H);
-        }
+    const FN(packing) area = FN(part)(pack, s);
+    FN(pack_transposed)(area.b, W_hy, K, K, H);
+    FN(product)(dh, H, NULL, 0, d_o, K, area.b, area.a, T * B, K, H); /* (2) */
+    for (size_t n = 0; n < T * B; n++) {
+        if ((int64_t)(n / B) >= lengths[n % B]) FN(zero)(dh + n * H, H);
     }
-    FN(add_outer)(dW_hy, K, h, H, d_o, K, lengths, 0, T, B, H, K);
-    FN(add_sum)(db_y, d_o, K, lengths, T, B, K);
+    FN(sum_of_outer)(dW_hy, K, (FN(series)){NULL, h}, H, d_o, K, lengths, area, T, B, H, K);
+    FN(sum_of_rows)(db_y, d_o, K, lengths, T, B, K);
     return BPTT_OK;
 }

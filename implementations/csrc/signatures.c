@@ -1,11 +1,18 @@
 /* signatures.c: what each function of the kernel takes, in order; one table, hence its length. */
 #include "signatures.h"
 
+static const bptt_array map[] = {
+    {"y", BPTT_OUT, BPTT_REAL, "T"},
+    {"a", BPTT_IN, BPTT_REAL, "T"},
+    {NULL, BPTT_IN, BPTT_REAL, NULL},
+};
+
 static const bptt_array readout_forward[] = {
     {"o", BPTT_OUT, BPTT_REAL, "TBK"},
     {"W_hy", BPTT_IN, BPTT_REAL, "HK"},
     {"b_y", BPTT_IN, BPTT_REAL, "K"},
     {"h", BPTT_IN, BPTT_REAL, "TBH"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
@@ -17,7 +24,7 @@ static const bptt_array readout_backward[] = {
     {"h", BPTT_IN, BPTT_REAL, "TBH"},
     {"do", BPTT_IN, BPTT_REAL, "TBK"},
     {"lengths", BPTT_IN, BPTT_INT64, "B"},
-    {"W_hyT", BPTT_WORK, BPTT_REAL, "KH"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
@@ -29,6 +36,7 @@ static const bptt_array elman_forward[] = {
     {"x", BPTT_IN, BPTT_REAL, "TBD"},
     {"h0", BPTT_IN, BPTT_REAL, "BH"},
     {"lengths", BPTT_IN, BPTT_INT64, "B"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
@@ -49,8 +57,7 @@ static const bptt_array elman_backward[] = {
     {"delta", BPTT_WORK, BPTT_REAL, "TBH"},
     {"delta_t", BPTT_WORK, BPTT_REAL, "BH"},
     {"dh_t", BPTT_WORK, BPTT_REAL, "BH"},
-    {"W_xhT", BPTT_WORK, BPTT_REAL, "HD"},
-    {"W_hhT", BPTT_WORK, BPTT_REAL, "HH"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {"marks", BPTT_WORK, BPTT_BYTE, "TB"},
     {"done", BPTT_WORK, BPTT_BYTE, "TB"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
@@ -68,6 +75,7 @@ static const bptt_array lstm_forward[] = {
     {"h0", BPTT_IN, BPTT_REAL, "BH"},
     {"c0", BPTT_IN, BPTT_REAL, "BH"},
     {"lengths", BPTT_IN, BPTT_INT64, "B"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
@@ -95,8 +103,7 @@ static const bptt_array lstm_backward[] = {
     {"delta_t", BPTT_WORK, BPTT_REAL, "B4H"},
     {"dh_t", BPTT_WORK, BPTT_REAL, "BH"},
     {"dc_t", BPTT_WORK, BPTT_REAL, "BH"},
-    {"W_xT", BPTT_WORK, BPTT_REAL, "4HD"},
-    {"W_hT", BPTT_WORK, BPTT_REAL, "4HH"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {"marks", BPTT_WORK, BPTT_BYTE, "TB"},
     {"done", BPTT_WORK, BPTT_BYTE, "TB"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
@@ -117,6 +124,7 @@ static const bptt_array lstm_peephole_forward[] = {
     {"h0", BPTT_IN, BPTT_REAL, "BH"},
     {"c0", BPTT_IN, BPTT_REAL, "BH"},
     {"lengths", BPTT_IN, BPTT_INT64, "B"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
@@ -150,8 +158,7 @@ static const bptt_array lstm_peephole_backward[] = {
     {"delta_t", BPTT_WORK, BPTT_REAL, "B4H"},
     {"dh_t", BPTT_WORK, BPTT_REAL, "BH"},
     {"dc_t", BPTT_WORK, BPTT_REAL, "BH"},
-    {"W_xT", BPTT_WORK, BPTT_REAL, "4HD"},
-    {"W_hT", BPTT_WORK, BPTT_REAL, "4HH"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {"marks", BPTT_WORK, BPTT_BYTE, "TB"},
     {"done", BPTT_WORK, BPTT_BYTE, "TB"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
@@ -169,6 +176,7 @@ static const bptt_array lstm_1997_forward[] = {
     {"h0", BPTT_IN, BPTT_REAL, "BH"},
     {"c0", BPTT_IN, BPTT_REAL, "BH"},
     {"lengths", BPTT_IN, BPTT_INT64, "B"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
@@ -194,8 +202,7 @@ static const bptt_array lstm_1997_backward[] = {
     {"delta_t", BPTT_WORK, BPTT_REAL, "B3H"},
     {"dh_t", BPTT_WORK, BPTT_REAL, "BH"},
     {"dc_t", BPTT_WORK, BPTT_REAL, "BH"},
-    {"W_xT", BPTT_WORK, BPTT_REAL, "3HD"},
-    {"W_hT", BPTT_WORK, BPTT_REAL, "3HH"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {"marks", BPTT_WORK, BPTT_BYTE, "TB"},
     {"done", BPTT_WORK, BPTT_BYTE, "TB"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
@@ -212,6 +219,7 @@ static const bptt_array gru_reset_after_forward[] = {
     {"x", BPTT_IN, BPTT_REAL, "TBD"},
     {"h0", BPTT_IN, BPTT_REAL, "BH"},
     {"lengths", BPTT_IN, BPTT_INT64, "B"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
@@ -235,8 +243,7 @@ static const bptt_array gru_reset_after_backward[] = {
     {"delta", BPTT_WORK, BPTT_REAL, "TB3H"},
     {"delta_t", BPTT_WORK, BPTT_REAL, "B3H"},
     {"dh_t", BPTT_WORK, BPTT_REAL, "BH"},
-    {"W_xT", BPTT_WORK, BPTT_REAL, "3HD"},
-    {"W_hT", BPTT_WORK, BPTT_REAL, "3HH"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {"marks", BPTT_WORK, BPTT_BYTE, "TB"},
     {"done", BPTT_WORK, BPTT_BYTE, "TB"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
@@ -252,6 +259,7 @@ static const bptt_array gru_reset_before_forward[] = {
     {"x", BPTT_IN, BPTT_REAL, "TBD"},
     {"h0", BPTT_IN, BPTT_REAL, "BH"},
     {"lengths", BPTT_IN, BPTT_INT64, "B"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
@@ -275,14 +283,16 @@ static const bptt_array gru_reset_before_backward[] = {
     {"delta_t", BPTT_WORK, BPTT_REAL, "B3H"},
     {"dh_t", BPTT_WORK, BPTT_REAL, "BH"},
     {"dv", BPTT_WORK, BPTT_REAL, "BH"},
-    {"W_xT", BPTT_WORK, BPTT_REAL, "3HD"},
-    {"W_hT", BPTT_WORK, BPTT_REAL, "3HH"},
+    {"pack", BPTT_WORK, BPTT_REAL, "P"},
     {"marks", BPTT_WORK, BPTT_BYTE, "TB"},
     {"done", BPTT_WORK, BPTT_BYTE, "TB"},
     {NULL, BPTT_IN, BPTT_REAL, NULL},
 };
 
 static const bptt_signature SIGNATURES[BPTT_FUNCTIONS] = {
+    [BPTT_EXP] = {"exp", map},
+    [BPTT_TANH_OF] = {"tanh", map},
+    [BPTT_SIGMA_OF] = {"sigma", map},
     [BPTT_READOUT_FORWARD] = {"readout_forward", readout_forward},
     [BPTT_READOUT_BACKWARD] = {"readout_backward", readout_backward},
     [BPTT_ELMAN_FORWARD] = {"elman_forward", elman_forward},
@@ -303,6 +313,28 @@ const bptt_signature *bptt_signature_of(int function) {
     return function >= 0 && function < BPTT_FUNCTIONS ? &SIGNATURES[function] : NULL;
 }
 
+/* m n, or SIZE_MAX if that is beyond a size_t; likewise the sum */
+static size_t times(size_t m, size_t n) { return m != 0 && n > SIZE_MAX / m ? SIZE_MAX : m * n; }
+static size_t plus(size_t m, size_t n) { return n > SIZE_MAX - m ? SIZE_MAX : m + n; }
+static size_t most(size_t m, size_t n) { return m > n ? m : n; }
+static size_t least(size_t m, size_t n) { return m < n ? m : n; }
+
+size_t bptt_a_entries(const bptt_setting *s) {
+    const size_t rows = most(times(s->T, s->B), most(s->D, s->H));
+    return (least(rows, BPTT_ROW_BLOCK) + BPTT_MAX_TILE_ROWS) * BPTT_A_STRIDE;
+}
+
+/* Room for a packed matrix (K,N), whose columns come in panels. */
+static size_t packed(size_t K, size_t N) { return times(K, plus(N, BPTT_MAX_PANEL)); }
+
+static size_t pack_entries(const bptt_setting *s) {
+    const size_t D = s->D, H = s->H, K = s->K, G = times(4, H), rows = least(times(s->T, s->B), BPTT_K_BLOCK);
+    const size_t weights = most(most(packed(D, G), packed(G, D)), plus(packed(H, G), packed(G, H)));
+    const size_t readout = most(most(packed(H, K), packed(K, H)), packed(rows, K));
+    const size_t b = most(most(weights, readout), packed(rows, G));
+    return plus(plus(bptt_a_entries(s), b), 64 / sizeof(float)); /* the last: to align the first */
+}
+
 static size_t size_of(char letter, const bptt_setting *setting) {
     switch (letter) {
     case 'T':
@@ -313,6 +345,8 @@ static size_t size_of(char letter, const bptt_setting *setting) {
         return setting->D;
     case 'H':
         return setting->H;
+    case 'P':
+        return pack_entries(setting);
     default:
         return setting->K;
     }
@@ -323,8 +357,7 @@ size_t bptt_entries(const bptt_array *array, const bptt_setting *setting) {
     for (const char *letter = array->shape; *letter; letter++) {
         const size_t factor =
             *letter >= '0' && *letter <= '9' ? (size_t)(*letter - '0') : size_of(*letter, setting);
-        if (factor != 0 && entries > SIZE_MAX / factor) return SIZE_MAX;
-        entries *= factor;
+        entries = times(entries, factor);
     }
     return entries;
 }

@@ -14,7 +14,7 @@ typedef struct {
     const char *name; /* NULL ends a list */
     enum bptt_role role;
     enum bptt_type type;
-    const char *shape; /* letters of T, B, D, H, K; a digit multiplies the next letter: "TB4H" */
+    const char *shape; /* letters of T, B, D, H, K; a digit multiplies the next letter: "TB4H". P: what products pack */
 } bptt_array;
 
 typedef struct {

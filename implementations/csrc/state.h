@@ -1,24 +1,15 @@
 /* state.h: activations, and what a state carries from step to step. Included by kernel.h, which defines REAL and FN.
 
-   tanh and exp are the C library's (within 4 ulp). The logistic function never overflows its exponential:
-
-       sigma(a) = 1/(1+e) for a >= 0, e/(1+e) for a < 0,   e = exp(-|a|)               (1)
-
-   Derivatives are those of the value: tanh' = (1-h)(1+h), sigma' = h(1-h), relu' = [h > 0], identity' = 1.  (2) */
-
-static REAL FN(sigma)(REAL a) {
-    const REAL e = REAL_EXP(a < 0 ? a : -a);
-    return (a < 0 ? e : (REAL)1) / (1 + e); /* (1) */
-}
+   Derivatives are those of the value: tanh' = (1-h)(1+h), sigma' = h(1-h), relu' = [h > 0], identity' = 1.  (1) */
 
 static void FN(activate)(REAL *a, /* in: pre-activations, out: activations (N,) */
                          size_t N, int activation) {
     switch (activation) {
     case BPTT_TANH:
-        for (size_t n = 0; n < N; n++) a[n] = REAL_TANH(a[n]);
+        FN(map_tanh)(a, a, N);
         break;
     case BPTT_SIGMOID:
-        for (size_t n = 0; n < N; n++) a[n] = FN(sigma)(a[n]);
+        FN(map_sigma)(a, a, N);
         break;
     case BPTT_RELU:
         for (size_t n = 0; n < N; n++) a[n] = a[n] <= 0 ? 0 : a[n]; /* NaN stays NaN */
@@ -33,7 +24,7 @@ static void FN(through_activation)(REAL *restrict delta,    /* out (N,) */
                                    const REAL *restrict dh, /* (N,) */
                                    const REAL *restrict h,  /* (N,) */
                                    size_t N, int activation) {
-    switch (activation) { /* (2) */
+    switch (activation) { /* (1) */
     case BPTT_TANH:
         for (size_t n = 0; n < N; n++) delta[n] = dh[n] * ((1 - h[n]) * (1 + h[n]));
         break;
@@ -66,37 +57,40 @@ static void FN(hold)(REAL *h_t,              /* in and out (B,H) */
     }
 }
 
-/* What every backward pass begins with: lengths and truncation are in order, nothing is summed, no loss has gone. */
-static int FN(start_backward)(REAL *delta,            /* out (T,B,G) */
-                              size_t G,
-                              unsigned char *done,    /* out (T,B) */
+/* What every backward pass begins with: lengths and truncation are in order, and no loss has gone. */
+static int FN(start_backward)(unsigned char *done,    /* out (T,B) */
                               const int64_t *lengths, /* (B,) */
                               const bptt_setting *s, int has_cec) {
     const int status = bptt_check_lengths(lengths, s);
     if (status) return status;
-    FN(zero)(delta, s->T * s->B * G);
     memset(done, 0, s->T * s->B);
     return bptt_check_truncation(s, has_cec);
+}
+
+/* a = x W + b for all steps and rows at once, G columns wide. */
+static void FN(project)(REAL *a,       /* out (T,B,G) */
+                        const REAL *W, /* (D,G) */
+                        const REAL *b, /* (G,) */
+                        const REAL *x, /* (T,B,D) */
+                        FN(packing) area, const bptt_setting *s, size_t G) {
+    FN(pack_weights)(area.b, W, G, s->D, G);
+    FN(product)(a, G, b, 0, x, s->D, area.b, area.a, s->T * s->B, s->D, G);
 }
 
 /* What every backward pass ends with: the gradients of a = x W + b, G columns wide. */
 static void FN(input_gradients)(REAL *dW,               /* out (D,G) */
                                 REAL *db,               /* out (G,) */
                                 REAL *dx,               /* out (T,B,D) */
-                                REAL *WT,               /* work (G,D) */
                                 const REAL *W,          /* (D,G) */
                                 const REAL *x,          /* (T,B,D) */
-                                const REAL *delta,      /* (T,B,G) */
+                                const REAL *delta,      /* (T,B,G): 0 beyond a row's length */
                                 const int64_t *lengths, /* (B,) */
-                                const bptt_setting *s, size_t G) {
+                                FN(packing) area, const bptt_setting *s, size_t G) {
     const size_t T = s->T, B = s->B, D = s->D;
-    FN(zero)(dW, D * G);
-    FN(zero)(db, G);
-    FN(zero)(dx, T * B * D);
-    FN(transpose)(WT, W, G, D, G);
-    FN(add_product)(dx, D, delta, G, WT, D, T * B, G, D);
-    FN(add_outer)(dW, G, x, D, delta, G, lengths, 0, T, B, D, G);
-    FN(add_sum)(db, delta, G, lengths, T, B, G);
+    FN(pack_transposed)(area.b, W, G, G, D);
+    FN(product)(dx, D, NULL, 0, delta, G, area.b, area.a, T * B, G, D);
+    FN(sum_of_outer)(dW, G, (FN(series)){NULL, x}, D, delta, G, lengths, area, T, B, D, G);
+    FN(sum_of_rows)(db, delta, G, lengths, T, B, G);
 }
 
 /* dh becomes dL/dh_t: what arrives from step t+1 if the mark says so, plus the loss at t if it says so. The final
@@ -112,8 +106,8 @@ static void FN(arrive)(REAL *restrict dh,          /* in: the carry, out (B,H) *
         const int mark = marks[t * B + b];
         if (!(mark & BPTT_CARRY)) FN(zero)(row, H);
         if (!(mark & BPTT_INJECT)) continue;
-        if (direct) FN(axpy)(row, 1, direct + (t * B + b) * H, H);
-        if ((int64_t)t + 1 == lengths[b]) FN(axpy)(row, 1, dh_final + b * H, H);
+        if (direct) FN(add)(row, direct + (t * B + b) * H, H);
+        if ((int64_t)t + 1 == lengths[b]) FN(add)(row, dh_final + b * H, H);
     }
 }
 

@@ -80,6 +80,37 @@ def test_binding_refuses_missing_overlapping_and_foreign_arrays(binding: Any) ->
         binding.outputs("elman_sideways")
 
 
+def test_binding_refuses_wrong_work_memory(binding: Any) -> None:
+    want = binding.work("elman_forward", SIZES, 8)
+    arrays = forward_arrays()
+    arrays["x"] += 1.0
+    arrays["W_xh"] += 0.5
+    binding.call("elman_forward", arrays, SIZES, OPTIONS)
+    own = arrays["h"].copy()
+    arrays["work"] = np.full(want, 255, np.uint8)
+    arrays["h"][...] = 0
+    binding.call("elman_forward", arrays, SIZES, OPTIONS)
+    assert own.tobytes() == arrays["h"].tobytes()
+    for wrong in (np.zeros(want - 1, np.uint8), read_only(np.zeros(want, np.uint8)), np.zeros(2 * want, np.uint8)[::2]):
+        with pytest.raises(ValueError, match=f"work is read-only, not C-contiguous, or shorter than {want} bytes"):
+            binding.call("elman_forward", arrays | {"work": wrong}, SIZES, OPTIONS)
+    memory = np.zeros(want + 480, np.uint8)
+    shared = arrays | {"work": memory[:want], "h": memory[want - 8 :][:480].view(np.float64)}
+    with pytest.raises(ValueError, match="h shares memory with work"):
+        binding.call("elman_forward", shared, SIZES, OPTIONS)
+    with pytest.raises(ValueError, match="too large"):
+        binding.work("lstm_forward", (4, 3, 2, 2**40, 1), 8)
+
+
+def test_binding_refuses_instructions_that_are_not_there(binding: Any) -> None:
+    assert binding.instructions()[0] == "plain"
+    with pytest.raises(ValueError, match="instruction set 'sse9' is not known"):
+        binding.call("elman_forward", forward_arrays(), SIZES, OPTIONS, "sse9")
+    for name in {"plain", "avx2", "avx512"} - set(binding.instructions()):
+        with pytest.raises(ValueError, match="has no such instruction set"):
+            binding.call("elman_forward", forward_arrays(), SIZES, OPTIONS, name)
+
+
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [

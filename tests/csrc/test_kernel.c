@@ -14,6 +14,11 @@
 static const bptt_setting SIZES[] = {
     {.T = 1, .B = 1, .D = 1, .H = 1, .K = 1}, {.T = 5, .B = 3, .D = 2, .H = 4, .K = 7},
     {.T = 7, .B = 1, .D = 5, .H = 3, .K = 2}, {.T = 2, .B = 17, .D = 9, .H = 5, .K = 1},
+    {.T = 3, .B = 1, .D = 33, .H = 35, .K = 33},
+};
+/* Where a product has more than one block of rows and of inner indices; too large for every truncation. */
+static const bptt_setting LARGE = {
+    .T = 2, .B = 150, .D = 259, .H = 9, .K = 5,
 };
 static const bptt_setting CUTS[] = {
     {.truncation = BPTT_FULL},
@@ -142,6 +147,8 @@ static void test_refusals(void) {
     }
     expect(bptt_call_f64(BPTT_FUNCTIONS, NULL, &s) == BPTT_BAD_FUNCTION, "call", "an unknown function was not refused");
     expect(bptt_call_f32(-1, NULL, &s) == BPTT_BAD_FUNCTION, "call", "an unknown function was not refused");
+    s.instructions = BPTT_INSTRUCTIONS;
+    expect(bptt_call_f64(0, NULL, &s) == BPTT_BAD_INSTRUCTIONS, "call", "an unknown instruction set was not refused");
     expect(!bptt_signature_of(BPTT_FUNCTIONS) && !bptt_signature_of(-1), "signature", "an unknown one was found");
     const bptt_array large = {"large", BPTT_IN, BPTT_REAL, "TB4H"};
     s.T = SIZE_MAX / 8;
@@ -194,18 +201,29 @@ static void test_sweeps(bptt_setting cut) {
     }
 }
 
-int main(void) {
+static void test_functions(int instructions) {
     for (int function = 0; function < BPTT_FUNCTIONS; function++) {
+        const int activations = function == BPTT_ELMAN_FORWARD || function == BPTT_ELMAN_BACKWARD ? BPTT_IDENTITY : 0;
         for (int size = 0; size < N_SIZES; size++) {
             for (int cut = 0; cut < N_CUTS; cut++) {
-                for (int activation = BPTT_TANH; activation <= BPTT_IDENTITY; activation++) {
+                for (int activation = BPTT_TANH; activation <= activations; activation++) {
                     bptt_setting s = CUTS[cut];
                     s.T = SIZES[size].T, s.B = SIZES[size].B, s.D = SIZES[size].D;
                     s.H = SIZES[size].H, s.K = SIZES[size].K, s.activation = activation;
+                    s.instructions = instructions;
                     test_function(function, &s);
                 }
             }
         }
+        bptt_setting large = LARGE;
+        large.instructions = instructions;
+        test_function(function, &large);
+    }
+}
+
+int main(void) {
+    for (int instructions = BPTT_BEST; instructions < BPTT_INSTRUCTIONS; instructions++) {
+        if (instructions == BPTT_BEST || bptt_has(instructions)) test_functions(instructions);
     }
     test_refusals();
     for (int64_t k1 = 1; k1 <= SPAN + 1; k1++) {

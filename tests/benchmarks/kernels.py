@@ -1,0 +1,187 @@
+"""Times the C kernel beside NumPy and torch.nn, and the matrix products alone; prints a table, draws docs/c_kernel.svg.
+
+    python -m tests.benchmarks.kernels [FILE]
+
+RNN, LSTM and GRU, forward and backward, one thread. Subjects take turns, round after round, so that a busy minute falls
+on all of them; a time is the median of its rounds, in seconds of this process. `products` are the matrix products of
+the same shapes through NumPy's BLAS and nothing else: the ceiling of whoever calls that BLAS. With FILE the table goes
+there as well; the drawing is made from what was measured.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bptt.problem import Loss, Problem
+from implementations import registry
+
+SIZES = [(20, 1, 4, 8), (100, 1, 16, 32), (100, 16, 64, 128), (100, 32, 128, 256), (50, 64, 256, 512)]
+CELLS = {"elman": 1, "lstm": 4, "gru_reset_after": 3}
+"""A cell and the columns of its weights, in units of H."""
+NAMES = {"elman": "RNN", "lstm": "LSTM", "gru_reset_after": "GRU"}
+SUBJECTS = ("c", "numpy", "torch-nn", "products")
+SECONDS = 0.7
+"""For the rounds of one row; 5 rounds at least."""
+PLOT = Path(__file__).parents[2] / "docs" / "c_kernel.svg"
+
+
+def make_problem(cell: str, sizes: tuple[int, int, int, int], dtype: str) -> Problem:
+    """Draw a problem with a cotangent on each h."""
+    rng = np.random.default_rng(2012)
+    T, B, D, H = sizes
+    G = CELLS[cell] * H
+
+    def draw(*shape: int, scale: float = 1.0) -> Any:
+        return (scale * rng.standard_normal(shape)).astype(dtype)
+
+    inner, outer = draw(D, G, scale=D**-0.5), draw(H, G, scale=0.5 * H**-0.5)
+    if cell == "elman":
+        params = {"W_xh": inner, "W_hh": outer, "b_h": draw(G)}
+    else:
+        params = {
+            "W_x": inner,
+            "W_h": outer,
+            **{name: draw(G) for name in (("b",) if cell == "lstm" else ("b_x", "b_h"))},
+        }
+    return Problem(
+        cell=cell,
+        activation="tanh" if cell == "elman" else None,
+        readout="none",
+        params=params,
+        x=draw(T, B, D),
+        h0=draw(B, H),
+        c0=draw(B, H) if cell == "lstm" else None,
+        loss=Loss("cotangent", g=draw(T, B, H)),
+        dtype=dtype,
+    )
+
+
+def make_products(cell: str, sizes: tuple[int, int, int, int], dtype: str) -> Callable[[], None]:
+    """The products of a forward and a backward pass: those over all steps at once, and T small ones each way."""
+    T, B, D, H = sizes
+    G = CELLS[cell] * H
+    rng = np.random.default_rng(0)
+    x, h, delta, W_x, W_h = (
+        rng.standard_normal(shape).astype(dtype) for shape in ((T * B, D), (T * B, H), (T * B, G), (D, G), (H, G))
+    )
+    a, dh, dx, dW_x, dW_h = (
+        np.empty_like(delta),
+        np.empty_like(h),
+        np.empty_like(x),
+        np.empty_like(W_x),
+        np.empty_like(W_h),
+    )
+
+    def run() -> None:
+        np.matmul(x, W_x, out=a)
+        for t in range(T):
+            np.matmul(h[t * B : t * B + B], W_h, out=a[t * B : t * B + B])
+        for t in range(T):
+            np.matmul(delta[t * B : t * B + B], W_h.T, out=dh[t * B : t * B + B])
+        np.matmul(delta, W_x.T, out=dx)
+        np.matmul(x.T, delta, out=dW_x)
+        np.matmul(h.T, delta, out=dW_h)
+
+    return run
+
+
+def subjects(cell: str, sizes: tuple[int, int, int, int], dtype: str) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name; a target that is not installed is left out."""
+    problem = make_problem(cell, sizes, dtype)
+    found: dict[str, Callable[[], Any]] = {}
+    for name in SUBJECTS[:-1]:
+        try:
+            target = registry.load(name)
+        except registry.Unavailable:
+            continue
+        found[name] = lambda solve=target.gradients: solve(problem)
+    return found | {"products": make_products(cell, sizes, dtype)}
+
+
+def measure(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median seconds of each, the first call left out."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(times["products"]) < 5:
+        for name, call in calls.items():
+            start = time.process_time()
+            answer = call()
+            times[name].append(time.process_time() - start)
+            del answer
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+Row = tuple[str, str, tuple[int, int, int, int], dict[str, float]]
+
+
+def lines(rows: list[Row]) -> list[str]:
+    """A table in Markdown: milliseconds, and others ÷ c."""
+    heads = ["cell", "dtype", "T,B,D,H", *SUBJECTS, "numpy ÷ c", "torch-nn ÷ c", "products ÷ c"]
+    table = [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * (len(heads) - 3)]
+    for cell, dtype, sizes, times in rows:
+        cells = [NAMES[cell], dtype, ",".join(str(n) for n in sizes)]
+        cells += [f"{1e3 * times[name]:.3g}" if name in times else "–" for name in SUBJECTS]
+        cells += [f"{times[name] / times['c']:.2f}" if name in times else "–" for name in SUBJECTS[1:]]
+        table.append(f"| {' | '.join(cells)} |")
+    return table
+
+
+def plot(rows: list[Row]) -> str:
+    """How many times as long as c the others take, on a logarithmic scale from 0.5 to 200, as SVG."""
+    colours = {"numpy": "#b0a030", "torch-nn": "#c04020", "products": "#808080"}
+    left, top, width, step = 150, 40, 480, 14
+
+    def at(ratio: float) -> float:
+        return round(left + width * float(np.log(min(max(ratio, 0.5), 200) / 0.5) / np.log(400)), 1)
+
+    height = step * len(rows) + 10
+    box = f"660 {top + height + 44}"
+    marks = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {box}" font-family="sans-serif" font-size="11">',
+        f'<rect width="660" height="{top + height + 44}" fill="white"/>',
+        f'<text x="{left}" y="14">time ÷ time of c, one thread; right of 1 is slower than c</text>',
+    ]
+    for n, (name, colour) in enumerate(colours.items()):
+        marks.append(f'<circle cx="{left + 6 + 120 * n}" cy="26" r="4" fill="{colour}"/>')
+        marks.append(f'<text x="{left + 14 + 120 * n}" y="30">{name}</text>')
+    for ratio in (0.5, 1, 2, 5, 10, 20, 50, 100, 200):
+        x, shade = at(ratio), "black" if ratio == 1 else "#dddddd"
+        marks.append(f'<line x1="{x}" y1="{top}" x2="{x}" y2="{top + height}" stroke="{shade}"/>')
+        marks.append(f'<text x="{x}" y="{top + height + 16}" text-anchor="middle">{ratio:g}</text>')
+    for n, (cell, dtype, sizes, times) in enumerate(rows):
+        y = top + 12 + step * n
+        words = f"{NAMES[cell]} {dtype} {','.join(str(size) for size in sizes)}"
+        marks.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end" font-size="9">{words}</text>')
+        for name, colour in colours.items():
+            if name in times:
+                marks.append(f'<circle cx="{at(times[name] / times["c"])}" cy="{y}" r="4" fill="{colour}"/>')
+    return "\n".join([*marks, "</svg>"]) + "\n"
+
+
+def main() -> None:
+    """Measure, print, draw."""
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1" or os.environ.get("OMP_NUM_THREADS") != "1":
+        sys.exit("set OPENBLAS_NUM_THREADS=1 and OMP_NUM_THREADS=1: one thread for all")
+    rows: list[Row] = []
+    for cell in CELLS:
+        for dtype in ("float64", "float32"):
+            for sizes in SIZES:
+                rows.append((cell, dtype, sizes, measure(subjects(cell, sizes, dtype))))
+                sys.stdout.write(lines(rows[-1:])[-1] + "\n")
+                sys.stdout.flush()
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text("\n".join(lines(rows)) + "\n", encoding="utf-8")
+    PLOT.write_text(plot(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
