@@ -182,7 +182,9 @@ def _explain(
     favoured = [one for one in known if one.id in first]
     found = _search(favoured, wrong, right)
     if not any(_full(one, keys) and one.always and one.whole for one in found):
-        found = _search(known, wrong, right)
+        found = _search([one for one in known if not one.late], wrong, right)
+        if not any(_full(one, keys) and one.always for one in found):
+            found += _search([one for one in known if one.late], wrong, right)
         if not any(_full(one, keys) for one in found):
             found += narrow(wrong)
             if not any(_full(one, keys) for one in found) and problem.T**2 * problem.B * problem.H < COSTLY:

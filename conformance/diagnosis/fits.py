@@ -61,16 +61,19 @@ def _text(c: Array) -> str:
 
 def _constants(seen: Observation) -> Iterator[Hypothesis]:
     found: dict[str, Array] = {}
+    single: dict[str, Array] = {}  # any wrong number is a constant times the right one
     for key in seen.wrong:
         got, want = seen.got[key], seen.want[key]
         if not np.isfinite(got).all() or not (want * want).sum() > 0:
             continue
         c = (got * want).sum() / (want * want).sum()
-        if got.size > 1 and norm(got - c * want) > 1e-3 * norm(got - want):
-            continue
-        found[key] = c
+        if got.size == 1:
+            single[key] = c
+        elif norm(got - c * want) <= 1e-3 * norm(got - want):
+            found[key] = c
     if not found:
         return
+    found |= {key: c for key, c in single.items() if any(abs(c - other) <= 1e-5 * abs(c - 1) for other in found.values())}
     values = sorted(float(c) for c in found.values())
     same = values[-1] - values[0] <= 1e-5 * abs(values[0])
     if same:
