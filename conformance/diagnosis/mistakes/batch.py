@@ -98,7 +98,7 @@ def _tiles() -> Iterator[Hypothesis]:
         yield Hypothesis(
             f"rows-in-tiles-of-{tile}",
             f"rows are handled in tiles of {tile}, and a remainder beyond them is lost",
-            _kept(lambda B, n=tile: B // n * n if B > n else B),
+            _kept(lambda B, n=tile: B // n * n if n < B else B),
             local=True,
             order=23,
         )
@@ -124,9 +124,9 @@ def _kept(count: Callable[[int], int]) -> Callable[[Base], Arrays]:
 
     def predict(base: Base) -> Arrays:
         n = count(base.problem.B)
-        found = weighed(
-            lambda a: (np.arange(a.B) < n)[None, None], lambda a: (np.arange(a.B) < n)[None].astype(WIDE)
-        )(base)
+        found = weighed(lambda a: (np.arange(a.B) < n)[None, None], lambda a: (np.arange(a.B) < n)[None].astype(WIDE))(
+            base
+        )
         for key, axis in BATCH_AXIS.items():
             if key in found:
                 found[key] = base.exact[key].copy()
@@ -257,9 +257,7 @@ def _swapped_empty(base: Base) -> Arrays:
     empty = (base.problem.row_lengths == 0)[:, None]
     zero = np.zeros((base.problem.B, base.problem.H), WIDE)
     finals = {n: base.tape.finals.get(n, zero) for n in ("h", "c")}
-    return {
-        f"d{n}0": np.where(empty, finals["c" if n == "h" else "h"], base.exact[f"d{n}0"]) for n in ("h", "c")
-    }
+    return {f"d{n}0": np.where(empty, finals["c" if n == "h" else "h"], base.exact[f"d{n}0"]) for n in ("h", "c")}
 
 
 def _replaced(tape: Tape, name: str, seeds: Array) -> Array:

@@ -170,7 +170,9 @@ def _slope_of(label: str, other: str) -> Callable[[Base], Arrays]:
 # ---- blocks of the weights, going back ---------------------------------------------------------------------------
 
 
-def per_block(names: tuple[str, ...], f: Callable[[Array], Array], gates: set[int] | None = None) -> Callable[..., Array]:
+def per_block(
+    names: tuple[str, ...], f: Callable[[Array], Array], gates: set[int] | None = None
+) -> Callable[..., Array]:
     """A `read`: f of the square blocks of some gates (None: all) of some parameters."""
 
     def read(name: str, start: int, W: Array) -> Array:
@@ -308,7 +310,7 @@ def _lefts(problem: Problem) -> Iterator[Hypothesis]:
     if problem.cell == "elman":
         return
     gates, H_all = COLUMNS[problem.cell], len(COLUMNS[problem.cell])
-    others = {name: f for name, f in values(problem).items() if "_" in name and " " not in name or name == "1"}
+    others = {name: f for name, f in values(problem).items() if ("_" in name and " " not in name) or name == "1"}
     if problem.cell == "gru_reset_before":
         others["r∘h_{t-1}"] = lambda a, s: a.node(s, "mul0").value
     peepholes = [name for name in problem.spec.shapes(problem.D, problem.H) if name.startswith("p_")]

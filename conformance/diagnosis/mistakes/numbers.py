@@ -109,7 +109,7 @@ def _narrow(problem: Problem) -> Iterator[Hypothesis]:
             if problem.h0 is not None:
                 yield Hypothesis(
                     f"initial-{''.join(names)}-{narrow}",
-                    f"the initial {' and '.join(names)} are read as {narrow}",
+                    f"the initial {' and '.join(names)} is read as {narrow}",
                     run(initial=lambda name, v, d=narrow, ns=names: rounded(v, d) if name in ns else v),
                     order=20,
                     late=True,
@@ -125,9 +125,7 @@ def _narrow(problem: Problem) -> Iterator[Hypothesis]:
                 params = dict(p.params) | {name: rounded(p.params[name], d).astype(p.x.dtype)}
                 return base.with_problem(replace(p, params=params))
 
-            yield Hypothesis(
-                f"{name}-read-{narrow}", f"{name} is read as {narrow}", cast, order=20, late=True
-            )
+            yield Hypothesis(f"{name}-read-{narrow}", f"{name} is read as {narrow}", cast, order=20, late=True)
 
 
 def _small(problem: Problem) -> Iterator[Hypothesis]:
@@ -135,10 +133,14 @@ def _small(problem: Problem) -> Iterator[Hypothesis]:
 
     def terms(base: Base, limit: float) -> Arrays:
         tape = base.run(grouped=True)
-        return {
-            f"d{name}": tape.parameter(name, each=lambda v: np.where(np.abs(v) < limit, 0, v)) for name in names
-        }
+        return {f"d{name}": tape.parameter(name, each=lambda v: np.where(np.abs(v) < limit, 0, v)) for name in names}
 
+    yield Hypothesis(
+        "skipped-where-sum-is-zero",
+        "a step is skipped where the sum of its state's gradient is zero, though not every entry is",
+        _skipped,
+        order=18,
+    )
     for digits in range(5, 17):
         limit = 10.0**-digits
         yield Hypothesis(
@@ -158,6 +160,13 @@ def _small(problem: Problem) -> Iterator[Hypothesis]:
                 order=29,
                 late=True,
             )
+
+
+def _skipped(base: Base) -> Arrays:
+    def arrives(s: int, name: str, arrived: Array) -> Array:
+        return np.where(arrived.sum(axis=(1, 2), keepdims=True) == 0, 0, arrived)
+
+    return twisted(grouped=True, arrives=arrives)(base)
 
 
 def _stops(limit: float, *, row: bool) -> Callable[[Base], Arrays]:
@@ -224,9 +233,7 @@ def _losses(problem: Problem) -> Iterator[Hypothesis]:
             )
 
 
-def _with_loss(
-    log_p: Callable[[Tape], Array], do: Callable[[Tape, Array], Array] | None
-) -> Callable[[Base], Arrays]:
+def _with_loss(log_p: Callable[[Tape], Array], do: Callable[[Tape, Array], Array] | None) -> Callable[[Base], Arrays]:
     def predict(base: Base) -> Arrays:
         a = base.tape
         each = -(a.target() * log_p(a)).sum(axis=-1)
