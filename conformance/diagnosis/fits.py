@@ -102,7 +102,7 @@ def _decays(seen: Observation) -> Iterator[Hypothesis]:
         size = (weight * weight).sum()
         c = (error * weight).sum() / size if size > 0 else WIDE(0)
         if norm(error - c * weight) <= max(1e-3 * norm(error), seen.noise(key, seen.got[key])) and c != 0:
-            found[key] = WIDE(float(f"{float(c):.3g}"))  # a decay is a round number
+            found[key] = np.asarray(WIDE(float(f"{float(c):.3g}")))  # a decay is a round number
     if not found:
         return
     words = ", ".join(f"{float(c):.3g} times {key[1:]}" for key, c in found.items())

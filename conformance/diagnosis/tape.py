@@ -75,7 +75,7 @@ class Twist:
     states    f(h), the states as read by the outputs and the weights        slot   (B,), where final cotangents enter
     weights   (T,B), the weight of each loss                                 do     f(tape, do), dL/do
     seeds     f(tape, name, seeds), (T+1,G,B,H) what losses send to states   finals name -> f(g), final cotangents
-    gives     (label, i) -> f(tape, s, dz), what flows back to the i-th input of an operation, in place of the right value
+    gives     (label, i) -> f(tape, s, dz), what flows back to the i-th input of an operation
     routes    (label, i) -> the state before the step that receives what flows back there, in place of the input
     read      f(name, start, W), a parameter or its columns from `start` on, as read backward
     held      f(dz), what the recurrent product sends back although its state is held constant; None: nothing
@@ -445,7 +445,8 @@ class Tape:
             if self.twist.gives and at in self.twist.gives:
                 value = self.twist.gives[at](self, s, dz)
             factor = edges.get(at)
-            to = self.steps[s - 1][0][self.twist.routes[at]] if at in (self.twist.routes or {}) else inputs[i]
+            state = (self.twist.routes or {}).get(at)
+            to = inputs[i] if state is None else self.steps[s - 1][0][state]
             self._give(adjoints, to, value if factor is None else value * WIDE(factor))
 
         if node.op == "linear":

@@ -1,4 +1,4 @@
-"""Rows, saved states and final cotangents: sums over the batch, sorted rows, tiles of rows, rings, padding that is read."""
+"""Rows, saved states, final cotangents: sums over the batch, sorted rows, tiles of rows, rings, padding read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Truncations whose borders stand elsewhere: block ends shifted, tails joined, blocks that overlap, states half detached.
+"""Truncations whose borders stand elsewhere: blocks shifted, tails joined, blocks that overlap, states half detached.
 
 Each is another m(t,s), or a weight w(t,s) in its place; e(t) = min(length, k1 ceil(t/k1)) where `periodic` is meant.
 """
@@ -58,7 +58,7 @@ def _block(a: Tape, t: Array) -> Array:
 
 def _joined(a: Tape, t: Array, length: Array | int) -> Array:
     """Blocks from 0 on, a short tail joined to the one before it."""
-    return np.minimum(_block(a, t), np.maximum(np.asarray(length) // _k(a), 1) - 1)
+    return np.asarray(np.minimum(_block(a, t), np.maximum(np.asarray(length) // _k(a), 1) - 1))
 
 
 def _chunks(problem: Problem) -> Iterator[Hypothesis]:
@@ -82,22 +82,22 @@ def _chunks(problem: Problem) -> Iterator[Hypothesis]:
             reaching(lambda a, t, by=by: _block(a, t) * _k(a) - by),
         )
 
-    def both(a: Tape, *, further: bool) -> Array:
+    def both(a: Tape) -> Array:
         """Chunks of one step more, at their beginning: the loss that two of them hold goes back in both."""
         t, s, k = losses(a), steps(a), _k(a)
-        own = s > _block(a, t) * k - (1 if further else 0)
+        own = s > _block(a, t) * k - 1
         twice = (t % k == 0) & (t < a.T) & (s >= t)  # the last loss of a chunk, again in the next one
         return np.asarray(own.astype(WIDE) + twice)
 
     yield one(
         "overlapping",
         "chunks overlap by one step, whose loss goes back in both",
-        weighing(lambda a: np.where(_final(a), both(a, further=True), both(a, further=True))),
+        weighing(both),
     )
     yield one(
         "overlapping-without-finals",
         "chunks overlap by one step, whose loss goes back in both, the final cotangents in one",
-        weighing(lambda a: np.where(_final(a), steps(a) > _block(a, losses(a)) * _k(a) - 1, both(a, further=True))),
+        weighing(lambda a: np.where(_final(a), steps(a) > _block(a, losses(a)) * _k(a) - 1, both(a))),
     )
     yield one(
         "first-loss-in-both",

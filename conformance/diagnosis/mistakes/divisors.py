@@ -1,4 +1,4 @@
-"""What a mean divides by: the length off by one or with an epsilon, the rows that count, a reciprocal that is rounded."""
+"""What a mean divides by: a count off by one or with an epsilon, the rows that count, a reciprocal that is rounded."""
 
 from __future__ import annotations
 
@@ -64,22 +64,22 @@ def _divided(name: str, mean: str, count: Callable[[Tape], Array]) -> list[tuple
         (f"{name}-less-one", f"{mean} divides by {name} − 1", by(lambda n: np.maximum(n - 1, 1))),
         (f"{name}-and-one", f"{mean} divides by {name} + 1", by(lambda n: n + 1)),
     ]
-    for digits in range(3, 17):
-        found.append(
-            (
-                f"{name}-epsilon-1e-{digits}",
-                f"{mean} divides by {name} + 1e-{digits}",
-                by(lambda n, e=digits: n + WIDE(10) ** -e),
-            )
+    found += [
+        (
+            f"{name}-epsilon-1e-{digits}",
+            f"{mean} divides by {name} + 1e-{digits}",
+            by(lambda n, e=digits: n + WIDE(10) ** -e),
         )
-    for narrow in ("float16", "bfloat16", "float32"):
-        found.append(
-            (
-                f"{name}-reciprocal-{narrow}",
-                f"{mean} multiplies by 1/{name} rounded to {narrow}",
-                by(lambda n, d=narrow: 1 / rounded(1 / n, d)),
-            )
+        for digits in range(3, 17)
+    ]
+    found += [
+        (
+            f"{name}-reciprocal-{narrow}",
+            f"{mean} multiplies by 1/{name} rounded to {narrow}",
+            by(lambda n, d=narrow: 1 / rounded(1 / n, d)),
         )
+        for narrow in ("float16", "bfloat16", "float32")
+    ]
     return found
 
 

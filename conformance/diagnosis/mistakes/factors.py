@@ -252,7 +252,7 @@ def _square(name: str, problem: Problem) -> Callable[[Base], Arrays | None]:
 
 
 def _tiled(name: str, tile: int, *, rows: bool, one: bool) -> Callable[[Base], Arrays | None]:
-    """Beyond whole tiles, or beyond the first: rows of W (units that receive), or columns (units that send) are lost."""
+    """Beyond whole tiles, or beyond the first, rows of W (units that receive) or columns (that send) are lost."""
 
     def predict(base: Base) -> Arrays | None:
         n = base.problem.K if name == "W_hy" else base.problem.H

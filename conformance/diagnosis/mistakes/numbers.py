@@ -1,4 +1,4 @@
-"""Numbers that are not quite right: an epsilon, a clip, an approximation, one thing in a narrower dtype, small ones lost."""
+"""Numbers not quite right: an epsilon, a clip, an approximation, one thing in a narrower dtype, small ones lost."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def _clipped() -> Iterator[Hypothesis]:
         for names, of in ((("h",), "h"), (("c",), "c"), (("h", "c"), "the state")):
             yield Hypothesis(
                 f"arrived-{''.join(names)}-clipped-{limit:g}",
-                f"at every step the gradient of {of} is clipped to [-{limit:g}, {limit:g}], the loss of that step included",
+                f"at every step the gradient of {of} is clipped to [-{limit:g}, {limit:g}], that step's loss included",
                 twisted(
                     grouped=True,
                     arrives=lambda s, name, v, c=limit, ns=names: np.clip(v, -c, c) if name in ns else v,
