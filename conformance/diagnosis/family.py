@@ -101,6 +101,8 @@ def _lengths(
         choices[1] = 0 if empty else max(1, T // 2)
     elif empty:
         choices[0] = 0
+    if B > 3 and empty:
+        choices[3] = 0  # so that the rows with steps are not B - 1
     if B > 2 and one_short:
         choices[2] = max(T - 1, 1)  # within the last block, yet not at its end
     return np.asarray(np.minimum(choices, T), dtype=np.int64)

@@ -121,6 +121,12 @@ def _chunks(problem: Problem) -> Iterator[Hypothesis]:
         ),
         order=11,
     )
+    yield Hypothesis(
+        "chunk-starts-in-initial-state",
+        "the gradient of the initial state sums what arrives at the start of every chunk",
+        _chunk_starts,
+        order=14,
+    )
     states = problem.spec.states
     if len(states) > 1:
         for name in states:
@@ -129,6 +135,21 @@ def _chunks(problem: Problem) -> Iterator[Hypothesis]:
                 f"between chunks {name} is detached and {'c' if name == 'h' else 'h'} is not",
                 _half(name),
             )
+
+
+def _chunk_starts(base: Base) -> Arrays:
+    """What each loss hands on from the first step of its chunk, for every chunk."""
+    k, names = base.problem.truncation.k or 1, base.problem.spec.states
+    found = {f"d{name}0": base.exact[f"d{name}0"].copy() for name in names}
+
+    def carry(s: int, name: str, new: Array, arrived: Array, pulled: Array) -> Array:
+        if s > 1 and (s - 1) % k == 0:
+            found[f"d{name}0"] += np.where(base.tape.mask[s - 1][..., None], new, 0).sum(axis=0)
+            return np.zeros_like(new)
+        return new
+
+    base.run(carry=carry)
+    return found
 
 
 def _final(a: Tape) -> Array:
@@ -156,6 +177,18 @@ def _windows() -> Iterator[Hypothesis]:
         masked(lambda a: np.where(_final(a) & (a.lengths > 0)[None, None], steps(a) > a.T - _k(a), a.mask)),
         order=8,
     )
+
+    for id_, words, end in (
+        ("rows", "each row's own end", lambda a: a.lengths[None, None]),
+        ("sequence", "step T", lambda a: np.asarray(a.T)),
+    ):
+        yield Hypothesis(
+            f"window-at-end-of-{id_}",
+            f"the window is the last k steps before {words}, whatever the loss's own step",
+            reaching(lambda a, t, end=end: np.where(t == 0, 0, end(a) - _k(a))),
+            local=True,
+            order=16,
+        )
 
 
 def _periods() -> Iterator[Hypothesis]:
@@ -195,7 +228,16 @@ def _periods() -> Iterator[Hypothesis]:
         "counted from each row's end, so that the first period is the short one",
         lambda a, t, k1: own(a) - (own(a) - t) // k1 * k1,
     )
+    yield one(
+        "exchanged",
+        "counted in periods of k2, and k1 steps reach back: k1 and k2 are exchanged",
+        lambda a, t, k1: np.minimum(own(a), _k2(a) * -(-t // _k2(a))) - k1 + _k2(a),
+    )
     yield one("of-the-row", "the row's length for every t", lambda a, t, k1: own(a) + 0 * t)
+
+
+def _k2(a: Tape) -> int:
+    return a.problem.truncation.k2 or 1
 
 
 def _readout() -> Iterator[Hypothesis]:

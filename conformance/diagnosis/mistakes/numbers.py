@@ -21,6 +21,7 @@ def propose(problem: Problem) -> Iterator[Hypothesis]:
     """Activations, the initial state, states as saved, softmax and logarithm, what is too small or too large."""
     yield from _activations(problem)
     yield from _narrow(problem)
+    yield from _saved(problem)
     yield from _small(problem)
     yield from _clipped()
     yield from _losses(problem)
@@ -126,6 +127,32 @@ def _narrow(problem: Problem) -> Iterator[Hypothesis]:
                 return base.with_problem(replace(p, params=params))
 
             yield Hypothesis(f"{name}-read-{narrow}", f"{name} is read as {narrow}", cast, order=20, late=True)
+
+
+def _saved(problem: Problem) -> Iterator[Hypothesis]:
+    """The recurrent weights' gradient is formed with states that were saved in a narrower dtype."""
+    W = "W_hh" if problem.cell == "elman" else "W_h"
+    for narrow in ("float32", "float16", "bfloat16"):
+        for name in (W, "W_hy", "W_xh" if problem.cell == "elman" else "W_x"):
+            if name in problem.params:
+                yield Hypothesis(
+                    f"d{name}-saved-{narrow}",
+                    f"d{name} is formed with {'inputs' if name in ('W_xh', 'W_x') else 'states'} rounded to {narrow}",
+                    _saved_as(name, narrow),
+                    order=21,
+                )
+
+
+def _saved_as(name: str, narrow: str) -> Callable[[Base], Arrays]:
+    def predict(base: Base) -> Arrays:
+        if name == "W_hy":
+            return {"dW_hy": base.tape.readout(states=rounded(base.tape.hs[1:], narrow))["dW_hy"]}
+        left = base.tape.parameter(
+            name, left=lambda site: [None if v is None else rounded(v, narrow) for v in site.left]
+        )
+        return {f"d{name}": left}
+
+    return predict
 
 
 def _small(problem: Problem) -> Iterator[Hypothesis]:
