@@ -41,8 +41,8 @@ def problem(cell: str = "elman", **more) -> Problem:
     return Problem(cell, params, np.ones((3, 2, 2)), Loss(loss, **ones[loss], **finals, **reductions), **given, **more)
 
 
-def planted(name: str) -> Target:
-    return in_process(f"{HERE / 'mutants' / 'elman.py'}:{name}")
+def planted(name: str, table: str = "elman") -> Target:
+    return in_process(f"{HERE / 'mutants' / table}.py:{name}")
 
 
 def made(change) -> Target:
@@ -98,6 +98,85 @@ def test_a_planted_bug_is_named(name, configuration, named):
     found = diagnose(planted(name), Failure(p, p))
     assert found is not None
     assert found.matches[0].hypothesis.id == named, found.sentence
+
+
+SHORT, EMPTY = {"lengths": np.array([3, 1])}, {"lengths": np.array([3, 0])}
+CHUNK, WINDOW = {"truncation": Truncation("chunk", k=2)}, {"truncation": Truncation("window", k=2)}
+PERIODIC, CEC = {"truncation": Truncation("periodic", k1=1, k2=2)}, {"truncation": Truncation("cec")}
+LINEAR, SQUARED = {"readout": "linear"}, {"readout": "linear", "loss": "squared_error"}
+BLIND = [
+    ("lstm_forget_gate_meets_new_cell", "lstm", {}, "factor-mul0-0-c_t"),
+    ("lstm_1997_cell_gradient_forgets", "lstm_1997", {}, "factor-add0-0-1 − i"),
+    ("gru_carry_not_reset", "gru_reset_after", {}, "carry-not-reset"),
+    ("gru_candidate_not_transposed", "gru_reset_before", {}, "carry-without-transpose-n"),
+    ("gru_candidate_gradient_transposed", "gru_reset_after", {}, "block-n-transposed"),
+    ("peephole_of_output_carried_to_previous_cell", "lstm_peephole", {}, "peephole-o-to-old-cell"),
+    ("peephole_of_output_meets_previous_cell", "lstm_peephole", {}, "dp_o-with-c_{t-1}"),
+    ("slope_at_previous_state", "elman", {}, "slope-of-state-before"),
+    ("chunk_tail_joined_to_the_block_before", "elman", CHUNK, "chunks-tail-joined"),
+    ("boundary_loss_in_both_chunks", "elman", CHUNK, "chunks-overlapping"),
+    ("chunk_leaves_cell_state_attached", "lstm", CHUNK, "chunks-h-detached-alone"),
+    ("final_cotangent_in_last_chunk_only", "elman", CHUNK | SHORT | {"finals": True}, "finals-in-last-chunk-only"),
+    ("final_cotangent_window_from_T", "elman", WINDOW | SHORT | {"finals": True}, "finals-window-from-T"),
+    ("periodic_end_ignores_row_length", "elman", PERIODIC | SHORT, "periodic-end-of-T"),
+    ("readout_truncated_too", "elman", WINDOW | LINEAR, "readout-last-steps"),
+    ("cec_output_gate_not_cut", "lstm_1997", CEC, "cec-not-cut-o"),
+    (
+        "mean_divides_by_index_of_last_step",
+        "elman",
+        SQUARED | SHORT | {"time_reduction": "mean"},
+        "divisor-length-less-one",
+    ),
+    ("batch_mean_skips_empty_rows", "elman", SQUARED | EMPTY | {"batch_reduction": "mean"}, "divisor-B-without-empty"),
+    ("initial_gradient_left_sorted", "elman", SHORT, "rows-descending"),
+    ("initial_gradient_summed_over_batch", "elman", {}, "batch-summed"),
+    ("initial_cell_gradient_before_forget_gate", "lstm", {}, "dc0-before-last-factor"),
+    ("final_cell_cotangent_added_to_h", "lstm", {"finals": True}, "final-c-added-to-h"),
+    ("third_row_of_a_remainder_lost", "elman", {}, "rows-in-tiles-of-4-rest-3"),
+    ("sixteen_saved_states", "elman", {}, "ring-16"),
+    ("units_beyond_the_tile_lost", "elman", {}, "carry-tile-32"),
+    ("sigmoid_with_epsilon", "gru_reset_after", {}, "sigmoid-epsilon-1e-9"),
+    ("tanh_by_continued_fraction", "elman", {}, "tanh-convergent-7"),
+    ("initial_state_in_single", "elman", {}, "initial-h-float32"),
+    ("weights_accumulated_in_single", "elman", {}, "about-float32"),
+    ("weight_decay_left_on", "elman", {}, "weight-decay"),
+    ("input_weights_cached_by_shape", "elman", {}, "cached-first-W_xh-back"),
+]
+
+
+@pytest.mark.parametrize(("name", "cell", "configuration", "named"), BLIND, ids=[case[0] for case in BLIND])
+def test_a_bug_of_the_blind_table_is_named(name, cell, configuration, named):
+    p = problem(cell, **configuration)
+    found = diagnose(planted(name, "blind"), Failure(p, p))
+    assert found is not None
+    assert found.matches[0].hypothesis.id == named, found.sentence
+
+
+def test_a_wrong_loss_alone_is_no_evidence_for_a_scale():
+    def change(p, answer):
+        return answer | {"loss": answer["loss"] * 0.77} if p.T == 9 else answer
+
+    p = problem()
+    found = diagnose(made(change), Failure(p, p))
+    assert found is not None
+    assert not found.matches, found.sentence
+
+
+def test_a_name_that_another_problem_contradicts_is_withheld():
+    first = []
+
+    def change(p, answer):
+        if p.T != 9:
+            return answer
+        first.append(p.x)
+        lost = -1 if np.array_equal(p.x, first[0]) else 0  # the last row is lost, in later problems the first one
+        answer["dx"][:, lost] = 0
+        return answer
+
+    p = problem()
+    found = diagnose(made(change), Failure(p, p))
+    assert found is not None
+    assert not found.matches, found.sentence
 
 
 def test_a_gate_order_is_told_with_the_line_to_change():

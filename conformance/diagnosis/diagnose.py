@@ -17,7 +17,7 @@ from conformance.bench import TargetBench, Truths
 from conformance.diagnosis.family import SIZES, alike
 from conformance.diagnosis.fits import fitted
 from conformance.diagnosis.hypothesis import Base, Hypothesis
-from conformance.diagnosis.match import Match, Observation, explain, narrow
+from conformance.diagnosis.match import Match, Observation, about_single, explain, narrow
 from conformance.diagnosis.mistakes import hypotheses
 from conformance.diagnosis.mistakes.stale import STALE
 from conformance.diagnosis.where import describe, triggers
@@ -31,6 +31,10 @@ SHOWN = 4
 """How many hypotheses that explain as much are named."""
 TIE = 1.5
 """Digits within which two explanations are equally good."""
+ENOUGH = 40
+"""Answers after which no more are asked for to confirm an explanation."""
+UNTESTED = ("values-float32", "values-float16", "values-bfloat16", "about-float32")
+"""What is no prediction, but seen in the answers themselves."""
 LARGE = 30_000
 """T B H^2 beyond which one problem of a size is enough."""
 COSTLY = 6_000
@@ -182,13 +186,17 @@ def _explain(
     favoured = [one for one in known if one.id in first]
     found = _search(favoured, wrong, right)
     if not any(_full(one, keys) and one.always and one.whole for one in found):
-        found = _search(known, wrong, right)
+        found = _search([one for one in known if not one.late], wrong, right)
+        if not any(_full(one, keys) and one.always for one in found):
+            found += _search([one for one in known if one.late], wrong, right)
         if not any(_full(one, keys) for one in found):
             found += narrow(wrong)
             if not any(_full(one, keys) for one in found) and problem.T**2 * problem.B * problem.H < COSTLY:
                 found += _search(list(fitted(wrong[0])), wrong, right)
-    full = _ranked([one for one in found if _full(one, keys)])
-    stale = bool(full) and full[0].hypothesis.id in STALE
+            if not any(_full(one, keys) for one in found):
+                found += about_single(wrong)
+    full = _confirmed(_ranked([one for one in found if _full(one, keys)]), asked, problem)
+    stale = bool(full) and full[0].hypothesis.id.startswith(STALE)
     when = triggers(asked, wrong[0], right) if (special or right) and not stale else None
     if full:
         best = full[0]
@@ -198,15 +206,29 @@ def _explain(
             if one.digits >= best.digits - TIE and one.always >= best.always and one.whole >= best.whole
         )[:SHOWN]
         return Diagnosis(_sentence(best, when), equal, describe(wrong, when))
-    parts = _cover(found, keys)
+    parts = _cover(_confirmed([one for one in found if one.always], asked, problem), keys)
     where = describe(wrong, when)
     if parts:
         rest = sorted(keys - {key for one in parts for key in one.arrays})
         text = "; ".join(_sentence(one, None) for one in parts)
         if rest:
-            text += f"; {', '.join(rest)}: no known mistake explains it"
+            text = f"no known mistake explains all of it: {', '.join(rest)} not at all; of the others alone: {text}"
         return Diagnosis(text + (f" ({when})" if when else ""), tuple(parts), where)
     return Diagnosis(f"no known mistake explains it; {where}", (), where)
+
+
+def _confirmed(full: list[Match], asked: Asked, like: Problem) -> list[Match]:
+    """Without the explanations that further problems of this kind contradict; none is asked where several were."""
+    if not full or len(asked.earlier) > ENOUGH or full[0].hypothesis.id.startswith(STALE):
+        return full
+    sizes = (like.T, like.B, like.D, like.H, like.K)
+    for seed in (51, 52):
+        problem = _alike(like, sizes, seed, asked, like.dtype, same_truncation=True)
+        seen = None if problem is None else asked.ask(problem)
+        if seen is not None and seen.wrong:
+            kept = [one for one in full if one.hypothesis.id in UNTESTED or explain(one.hypothesis, [seen], ())]
+            full = kept
+    return full
 
 
 def _full(one: Match, keys: set[str]) -> bool:
@@ -251,6 +273,8 @@ def _cover(found: Sequence[Match], keys: set[str]) -> list[Match]:
 def _sentence(match: Match, when: str | None) -> str:
     """The hypothesis for people: what it says, of which arrays, to how many digits."""
     words, arrays = match.hypothesis.sentence, ", ".join(match.arrays)
+    if match.hypothesis.id == "about-float32":
+        return f"{arrays}: {words}" + (f"; {when}" if when else "")
     digits = f"{int(np.floor(match.digits))} digits"
     text = f"{arrays}: {words} ({digits})" if match.hypothesis.local else f"{words} ({arrays} to {digits})"
     if not match.hypothesis.local and not match.whole:

@@ -72,7 +72,7 @@ def alike(
     x = normal(T, B, D)
     lengths = None
     if like.lengths is not None:
-        lengths = _lengths(rng, T, B, like, keep_lengths)
+        lengths = _lengths(rng, T, B, like, keep_lengths, one_short=seed % 3 == 0)
     return Problem(
         cell=like.cell,
         activation=like.activation,
@@ -88,7 +88,9 @@ def alike(
     )
 
 
-def _lengths(rng: np.random.Generator, T: int, B: int, like: Problem, keep: bool) -> NDArray[np.int64]:
+def _lengths(
+    rng: np.random.Generator, T: int, B: int, like: Problem, keep: bool, *, one_short: bool
+) -> NDArray[np.int64]:
     assert like.lengths is not None
     if keep and B == like.B and T == like.T:
         return like.lengths
@@ -99,6 +101,10 @@ def _lengths(rng: np.random.Generator, T: int, B: int, like: Problem, keep: bool
         choices[1] = 0 if empty else max(1, T // 2)
     elif empty:
         choices[0] = 0
+    if B > 3 and empty:
+        choices[3] = 0  # so that the rows with steps are not B - 1
+    if B > 2 and one_short:
+        choices[2] = max(T - 1, 1)  # within the last block, yet not at its end
     return np.asarray(np.minimum(choices, T), dtype=np.int64)
 
 

@@ -21,6 +21,7 @@ ROUNDS = 12
 def fitted(seen: Observation) -> Iterator[Hypothesis]:
     """Constants by which the wrong arrays, the carry or a derivative are scaled, if there are such."""
     yield from _constants(seen)
+    yield from _decays(seen)
     problem = seen.base.problem
     families: list[tuple[str, str, Family]] = [
         (
@@ -61,16 +62,21 @@ def _text(c: Array) -> str:
 
 def _constants(seen: Observation) -> Iterator[Hypothesis]:
     found: dict[str, Array] = {}
+    single: dict[str, Array] = {}  # any wrong number is a constant times the right one
     for key in seen.wrong:
         got, want = seen.got[key], seen.want[key]
         if not np.isfinite(got).all() or not (want * want).sum() > 0:
             continue
         c = (got * want).sum() / (want * want).sum()
-        if got.size > 1 and norm(got - c * want) > 1e-3 * norm(got - want):
-            continue
-        found[key] = c
+        if got.size == 1:
+            single[key] = c
+        elif norm(got - c * want) <= 1e-3 * norm(got - want):
+            found[key] = c
     if not found:
         return
+    found |= {
+        key: c for key, c in single.items() if any(abs(c - other) <= 1e-5 * abs(c - 1) for other in found.values())
+    }
     values = sorted(float(c) for c in found.values())
     same = values[-1] - values[0] <= 1e-5 * abs(values[0])
     if same:
@@ -81,6 +87,31 @@ def _constants(seen: Observation) -> Iterator[Hypothesis]:
         words = "a constant times what it should be: " + ", ".join(f"{key} {_text(c)}" for key, c in found.items())
     yield Hypothesis(
         "scaled", words, lambda base: {key: base.exact[key] * c for key, c in found.items()}, local=True, order=20
+    )
+
+
+def _decays(seen: Observation) -> Iterator[Hypothesis]:
+    """A multiple of the weights themselves that is added to their gradients."""
+    found: dict[str, Array] = {}
+    params = seen.base.problem.params
+    for key in seen.wrong:
+        W = params.get(key[1:])
+        if W is None or W.size < 2 or not np.isfinite(seen.got[key]).all():
+            continue
+        weight, error = W.astype(WIDE).reshape(-1), seen.got[key] - seen.want[key]
+        size = (weight * weight).sum()
+        c = (error * weight).sum() / size if size > 0 else WIDE(0)
+        if norm(error - c * weight) <= max(1e-3 * norm(error), seen.noise(key, seen.got[key])) and c != 0:
+            found[key] = np.asarray(WIDE(float(f"{float(c):.3g}")))  # a decay is a round number
+    if not found:
+        return
+    words = ", ".join(f"{float(c):.3g} times {key[1:]}" for key, c in found.items())
+    yield Hypothesis(
+        "weight-decay",
+        f"a weight decay is left on: {words} is added",
+        lambda base: {key: base.exact[key] + c * base.problem.params[key[1:]].astype(WIDE) for key, c in found.items()},
+        local=True,
+        order=15,
     )
 
 

@@ -65,6 +65,7 @@ class Hypothesis:
     local     each array is wrong by itself: the sentence is about the wrong arrays, whichever they are
     order     simpler mistakes have lower numbers, and come first where several explain as much
     hint      what to change in an adapter, where it is a convention
+    late      whether it is tried only where no other explains everything: one of many, or rare
     rough     by how many units in the last place its own rounding errors exceed those of a right implementation
     """
 
@@ -75,6 +76,7 @@ class Hypothesis:
     order: int = 50
     hint: str = ""
     rough: float = 0.0
+    late: bool = False
 
 
 Propose = Callable[[Problem], Iterable[Hypothesis]]

@@ -87,7 +87,8 @@ class Fit:
 def norm(array: Array) -> float:
     """The Frobenius norm of the finite entries."""
     finite = array[np.isfinite(array)]
-    return float(np.sqrt((finite * finite).sum())) if finite.size else 0.0
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.sqrt((finite * finite).sum())) if finite.size else 0.0
 
 
 def fit(seen: Observation, key: str, predicted: Array, rough: float = 0.0) -> Fit:
@@ -108,7 +109,7 @@ def fit(seen: Observation, key: str, predicted: Array, rough: float = 0.0) -> Fi
     if odd.any():
         return Fit(most if error <= noise else 0.0, error <= noise, most)
     potential = float(np.log10(max(off / floor, 1.0)))
-    digits = most if error == 0 else (float(np.log10(off / error)) if off > 0 else 0.0)
+    digits = most if error == 0 else (float(np.log10(off / error)) if off > 0 and np.isfinite(error) else 0.0)
     return Fit(min(max(digits, 0.0), most), error <= noise, potential)
 
 
@@ -201,6 +202,34 @@ def narrow(wrong: Sequence[Observation]) -> list[Match]:
         )
         matches.append(Match(one, min(found[key][1] for key in keys), keys, True, True))
     return matches
+
+
+def about_single(wrong: Sequence[Observation]) -> list[Match]:
+    """Arrays of float64 that are right to float32's precision alone, wherever they are wrong."""
+    if any(seen.base.problem.dtype != "float64" for seen in wrong):
+        return []
+    keys = sorted({key for seen in wrong for key in seen.wrong})
+    unit = 2.0 ** -SIGNIFICAND["float32"]
+    for seen in wrong:
+        for key in seen.wrong:
+            got, want = seen.got[key], seen.want[key]
+            off = norm(got - want) / norm(want) if norm(want) > 0 and np.isfinite(got).all() else np.inf
+            if not unit / 32 <= off <= 16 * unit:
+                return []
+    if "h" in keys:
+        place = "the forward pass"
+    else:
+        weights = {f"d{name}" for name in wrong[0].base.problem.parameter_shapes()}
+        place = "the sums or products of these gradients" if set(keys) <= weights else "the way back"
+    one = Hypothesis(
+        "about-float32",
+        f"right to about float32's precision alone: something of {place} is computed in float32",
+        lambda base: None,
+        local=True,
+        order=60,
+    )
+    order = tuple(key for key in wrong[0].base.exact if key in keys)
+    return [Match(one, 0.0, order, True, True)]
 
 
 def _is_narrow(seen: Observation, key: str, dtype: str) -> bool:

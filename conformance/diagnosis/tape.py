@@ -75,6 +75,11 @@ class Twist:
     states    f(h), the states as read by the outputs and the weights        slot   (B,), where final cotangents enter
     weights   (T,B), the weight of each loss                                 do     f(tape, do), dL/do
     seeds     f(tape, name, seeds), (T+1,G,B,H) what losses send to states   finals name -> f(g), final cotangents
+    gives     (label, i) -> f(tape, s, dz), what flows back to the i-th input of an operation
+    routes    (label, i) -> the state before the step that receives what flows back there, in place of the input
+    read      f(name, start, W), a parameter or its columns from `start` on, as read backward
+    held      f(dz), what the recurrent product sends back although its state is held constant; None: nothing
+    arrives   f(s, name, arrived), the adjoint of the state after step s
     grouped   losses that reach back to the same step share a group, as in an implementation: for what is not linear
     """
 
@@ -97,6 +102,11 @@ class Twist:
     do: Callable[[Tape, Array], Array] | None = None
     seeds: Callable[[Tape, str, Array], Array] | None = None
     finals: Mapping[str, Callable[[Array], Array | None]] | None = None
+    gives: Mapping[tuple[str, int], Callable[[Tape, int, Array], Array]] | None = None
+    routes: Mapping[tuple[str, int], str] | None = None
+    read: Callable[[str, int, Array], Array] | None = None
+    held: Callable[[Array], Array] | None = None
+    arrives: Callable[[int, str, Array], Array] | None = None
     grouped: bool = False
 
 
@@ -369,7 +379,10 @@ class Tape:
     def _seeds(self) -> dict[str, Array]:
         """name -> (T+1,G,B,H): what the losses of each step send to the state after it."""
         T, B, H = self.T, self.B, self.H
-        dh = self.do @ self.params["W_hy"].T if self.problem.readout == "linear" else self.do
+        dh = self.do
+        if self.problem.readout == "linear":
+            W = self.params["W_hy"]
+            dh = dh @ (W if self.twist.read is None else self.twist.read("W_hy", 0, W)).T
         dh = np.concatenate([np.zeros((1, B, H), WIDE), dh])
         out = {}
         slot = self.lengths if self.twist.slot is None else self.twist.slot
@@ -392,18 +405,23 @@ class Tape:
         self.sites: dict[tuple[str, int, str], Site] = {}
         self.dx_terms = np.zeros((T, self.G, B, self.problem.D), WIDE)
         self.arrived = {name: np.zeros((T + 1, self.G, B, H), WIDE) for name in states}
+        self.whole = {name: np.zeros((T + 1, self.G, B, H), WIDE) for name in states}
         carry = {name: np.zeros((self.G, B, H), WIDE) for name in states}
         for s in range(T, 0, -1):
             inputs, outputs, nodes = self.steps[s - 1]
             live = self.alive[s - 1][None, :, None]
             adjoints: dict[Node, Array] = {}
             arrived = {name: carry[name] + seeds[name][s] for name in states}
+            if self.twist.arrives:
+                arrived = {name: self.twist.arrives(s, name, value) for name, value in arrived.items()}
             for name in states:
                 self.arrived[name][s] = arrived[name]
                 self._give(adjoints, outputs[name], np.where(live, arrived[name], 0))
             for node in reversed(nodes):
                 if node in adjoints:
                     self._pull(node, adjoints[node], adjoints, s)
+            for name in states:
+                self.whole[name][s] = np.where(live, adjoints[outputs[name]], arrived[name])
             if inputs["x"] in adjoints:
                 self.dx_terms[s - 1] = adjoints[inputs["x"]]
             for name in states:
@@ -423,8 +441,13 @@ class Tape:
         edges, inputs = self.twist.edges or {}, node.inputs
 
         def give(i: int, value: Array) -> None:
-            factor = edges.get((node.label, i))
-            self._give(adjoints, inputs[i], value if factor is None else value * WIDE(factor))
+            at = (node.label, i)
+            if self.twist.gives and at in self.twist.gives:
+                value = self.twist.gives[at](self, s, dz)
+            factor = edges.get(at)
+            state = (self.twist.routes or {}).get(at)
+            to = inputs[i] if state is None else self.steps[s - 1][0][state]
+            self._give(adjoints, to, value if factor is None else value * WIDE(factor))
 
         if node.op == "linear":
             if self.twist.delta:
@@ -434,8 +457,12 @@ class Tape:
                 X, W = inputs[i], inputs[i + 1]
                 read = (self.twist.reads or {}).get(W.name + (":x" if X.op == "x" else ""))
                 weight = W.value if read is None else read(W.value)
+                if self.twist.read is not None:
+                    weight = self.twist.read(W.name, W.extra[0] if W.op == "columns" else 0, weight)
                 if X.op != "hold":
                     give(i, dz @ weight.T)
+                elif self.twist.held is not None:
+                    self._give(adjoints, X.inputs[0], self.twist.held(dz) @ weight.T)
                 self._visit(W, f"{node.label}.{i}:{X.op}", "product", X.value, dz, s)
             for i in range(n, len(inputs)):
                 if inputs[i].constant:
@@ -477,6 +504,10 @@ class Tape:
         site = self.sites[key]
         site.left[s - 1], site.dz[s - 1] = left, dz
 
+    def node(self, s: int, label: str) -> Node:
+        """An operation of step s by its label."""
+        return next(n for n in self.steps[s - 1][2] if n.label == label)
+
     # ---- sums ----------------------------------------------------------------------------------------------------
 
     def places(self, name: str) -> list[Site]:
@@ -490,8 +521,12 @@ class Tape:
         left: Callable[[Site], list[Array | None]] | None = None,
         dz: Callable[[Site, Array], Array] | None = None,
         mask: Array | None = None,
+        each: Callable[[Array], Array] | None = None,
     ) -> Array:
-        """dL/dparameter: the sum over steps s, groups g and rows b of mask weight left^T dz; weight (T,G,B)."""
+        """dL/dparameter: the sum over steps s, groups g and rows b of mask weight left^T dz; weight (T,G,B).
+
+        `each` is done to the term of every step before it is added.
+        """
         out = np.zeros(self.params[name].shape, WIDE)
         m = self.mask if mask is None else mask
         factor = (m if weight is None else m * weight)[..., None]
@@ -504,7 +539,9 @@ class Tape:
             lefts = site.left if left is None else left(site)
             n = site.stop - site.start
             with np.errstate(all="ignore"):
-                if site.kind == "bias":
+                if each is not None:
+                    part = self._step_by_step(site, lefts, summed, each)
+                elif site.kind == "bias":
                     part = summed.reshape(-1, n).sum(axis=0)[None]
                 else:
                     stacked = np.stack([np.zeros_like(self._any(lefts)) if a is None else a for a in lefts])
@@ -515,6 +552,17 @@ class Tape:
                         part = flat.T @ summed.reshape(-1, n)
             out[:, site.start : site.stop] += part
         return out.reshape(self.problem.parameter_shapes()[name])
+
+    def _step_by_step(
+        self, site: Site, lefts: Sequence[Array | None], summed: Array, each: Callable[[Array], Array]
+    ) -> Array:
+        total: Array = np.zeros(1, WIDE)
+        for left, dz in zip(lefts, summed, strict=True):
+            if site.kind == "product" and left is not None:
+                total = total + each(left.T @ dz)
+            elif left is not None or site.kind == "bias":
+                total = total + each((dz if left is None else left * dz).sum(axis=0))[None]
+        return np.atleast_2d(total)
 
     @staticmethod
     def _any(arrays: Sequence[Array | None]) -> Array:

@@ -70,8 +70,10 @@ class Planted(NamedTuple):
 PLANTED: dict[str, Planted] = {}
 
 
-def plant(family: str, cells: tuple[str, ...] = ALL, needs: str = "") -> Callable[[type[Network]], Any]:
-    """Turns a class that overrides one piece into the adapter function of its name."""
+def plant(
+    family: str, cells: tuple[str, ...] = ALL, needs: str = "", table: dict[str, Planted] = PLANTED
+) -> Callable[[type[Network]], Any]:
+    """Turns a class that overrides one piece into the adapter function of its name, entered in a table."""
 
     def make(mistake: type[Network]) -> Callable[[Any], dict[str, Any]]:
         name, sentence = mistake.__name__, (mistake.__doc__ or "").strip()
@@ -88,7 +90,7 @@ def plant(family: str, cells: tuple[str, ...] = ALL, needs: str = "") -> Callabl
             "cells": list(cells),
             "dtypes": ["float64", "float32"],
         }
-        PLANTED[name] = Planted(gradients, sentence, cells, needs, family)
+        table[name] = Planted(gradients, sentence, cells, needs, family)
         return gradients
 
     return make

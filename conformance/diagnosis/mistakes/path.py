@@ -570,7 +570,7 @@ def _partials(problem: Problem) -> Iterator[Hypothesis]:
     )
     yield Hypothesis(
         "batch-mean",
-        "divided by the number of rows B, though the loss is a sum over them",
+        "divided by the number of rows B, once too often",
         _scaled_by(lambda p: WIDE(1) / p.B),
         local=True,
         order=12,

@@ -11,8 +11,8 @@ from bptt.problem import Problem
 from conformance.diagnosis.hypothesis import Base, Hypothesis
 from conformance.diagnosis.tape import Array, Arrays, Tape, wide
 
-STALE = ("not-cleared", "stale", "first-states", "last-states", "state-left-over", "state-carried-over")
-"""Their ids: what they say depends on the calls before, not on sizes."""
+STALE = ("not-cleared", "stale", "first-states", "last-states", "state-left-over", "state-carried-over", "cached-")
+"""How their ids begin: what they say depends on the calls before, not on sizes."""
 
 
 def propose(problem: Problem) -> Iterator[Hypothesis]:
@@ -41,6 +41,7 @@ def propose(problem: Problem) -> Iterator[Hypothesis]:
     yield Hypothesis(
         "last-states", "formed with the states of the problem asked before", _saved(first=False), local=True, order=10
     )
+    yield from _cached(problem)
     if problem.h0 is None:
         yield Hypothesis(
             "state-left-over",
@@ -52,6 +53,98 @@ def propose(problem: Problem) -> Iterator[Hypothesis]:
         yield Hypothesis(
             "state-carried-over", "the last call's final state is used in place of the initial one", _left_over, order=9
         )
+
+
+def _cached(problem: Problem) -> Iterator[Hypothesis]:
+    """What was made of a part of the first problem of these sizes, or of the last one, is used again."""
+    names = list(problem.params)
+    for which, words in ((0, "first"), (-1, "last")):
+        for name in names:
+            yield Hypothesis(
+                f"cached-{words}-{name}",
+                f"{name} is that of the {words} problem of these sizes",
+                _with_parameter(name, which),
+                order=26,
+            )
+            if len(problem.parameter_shapes()[name]) == 2:
+                yield Hypothesis(
+                    f"cached-{words}-{name}-back",
+                    f"going back, {name} is that of the {words} problem of these sizes",
+                    _reading(name, which),
+                    order=25,
+                )
+        for name in ("x", "h0", "c0"):
+            if getattr(problem, name) is not None:
+                yield Hypothesis(
+                    f"cached-{words}-{name}",
+                    f"{name} is that of the {words} problem of these sizes",
+                    _with(name, which),
+                    order=26,
+                )
+        if problem.lengths is not None:
+            yield Hypothesis(
+                f"cached-{words}-lengths",
+                f"the lengths are those of the {words} problem of these sizes",
+                _with("lengths", which),
+                order=24,
+            )
+            yield Hypothesis(
+                f"cached-{words}-mask",
+                f"the mask of the steps is that of the {words} problem of these sizes; the lengths are right",
+                _with_mask(which),
+                order=25,
+            )
+
+
+def _other(base: Base, which: int) -> Problem | None:
+    """The first or the last problem of the same sizes that was asked before."""
+    p = base.problem
+    same = [q for q, _ in base.earlier if (q.T, q.B, q.D, q.H, q.K) == (p.T, p.B, p.D, p.H, p.K)]
+    return same[which] if same else None
+
+
+def _with(name: str, which: int) -> Callable[[Base], Arrays | None]:
+    def predict(base: Base) -> Arrays | None:
+        other = _other(base, which)
+        if other is None or getattr(other, name) is None:
+            return None
+        return base.with_problem(replace(base.problem, **{name: getattr(other, name)}))
+
+    return predict
+
+
+def _with_parameter(name: str, which: int) -> Callable[[Base], Arrays | None]:
+    def predict(base: Base) -> Arrays | None:
+        other = _other(base, which)
+        return None if other is None else base.run(params={name: wide(other.params[name])}).results
+
+    return predict
+
+
+def _reading(name: str, which: int) -> Callable[[Base], Arrays | None]:
+    def predict(base: Base) -> Arrays | None:
+        other = _other(base, which)
+        if other is None:
+            return None
+        cached = wide(other.params[name])
+        tape = base.run(
+            read=lambda n, start, W: cached[:, start : start + W.shape[1]] if n == name else W,
+        )
+        return tape.gradients() | tape.readout()
+
+    return predict
+
+
+def _with_mask(which: int) -> Callable[[Base], Arrays | None]:
+    def predict(base: Base) -> Arrays | None:
+        other = _other(base, which)
+        if other is None or other.lengths is None:
+            return None
+        active = np.arange(1, base.problem.T + 1)[:, None] <= other.row_lengths[None]
+        rows = base.tape.weights.max(axis=0)
+        return base.run(active=active, weights=np.where(active, rows[None], 0)).results
+
+    return predict
 
 
 def _added(base: Base) -> Arrays | None:
