@@ -98,27 +98,30 @@ def gone(command: str) -> bool:
     return not left(command)
 
 
-def test_nothing_is_left_of_a_family():
+def test_nothing_is_left_of_a_family(monkeypatch):
+    slept = str(100_000 + os.getpid())  # so that no other process sleeps as long
+    monkeypatch.setenv("SLEEP", slept)
     target = resolve(f"{ADAPTERS / 'misbehaving.py'}:forks", QUICK)
     with pytest.raises(TargetTimeout):
         TargetBench(target, "float64").run(problem())
-    assert gone("sleep 4321")
+    assert gone(f"sleep {slept}")
     target.call.process.close()
 
 
-def test_interrupted_run_leaves_nothing(tmp_path):
+def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
+    slept = str(200_000 + os.getpid())
+    monkeypatch.setenv("SLEEP", slept)
     command = [sys.executable, "-m", "conformance", "certify", f"{ADAPTERS / 'misbehaving.py'}:forks", "--jobs", "2"]
-    assert gone("sleep 4321")
     run = subprocess.Popen([*command, "--report-dir", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     end = time.monotonic() + 60
-    while not left("sleep 4321") and time.monotonic() < end:
+    while not left(f"sleep {slept}") and time.monotonic() < end:
         time.sleep(0.1)
-    assert left("sleep 4321")
+    assert left(f"sleep {slept}")
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130, said
     assert b"Traceback" not in said
-    assert gone("sleep 4321")
+    assert gone(f"sleep {slept}")
     assert gone("misbehaving.py:forks")
 
 

@@ -87,7 +87,7 @@ for _name in HARM:
 
 def forks(problem):
     """Starts a process that leaves the family, and hangs."""
-    subprocess.Popen(["sleep", "4321"], start_new_session=True)
+    subprocess.Popen(["sleep", os.environ["SLEEP"]], start_new_session=True)
     time.sleep(10_000)
 
 
