@@ -28,7 +28,7 @@ from implementations import worker
 from properties import PROPERTIES
 
 ADAPTERS = Path(__file__).parent / "adapters"
-QUICK = Setting(limits=Limits(seconds=1.5, memory=400 << 20, start=60))
+QUICK = Setting(limits=Limits(seconds=4, memory=400 << 20, start=60))
 
 
 def problem(T: int = 3) -> Problem:
@@ -43,7 +43,7 @@ MISDEEDS = {
     "leaves": (TargetCrash, "ended its process with status 3"),
     "leaves_rightly": (TargetCrash, "ended its process with status 0"),
     "raises_exit": (TargetCrash, "raised SystemExit: 7"),
-    "hangs": (TargetTimeout, "no answer within 1.5 s"),
+    "hangs": (TargetTimeout, "no answer within 4 s"),
     "grows": (TargetCrash, "GiB of memory, expected at most 0.4"),
     "babbles": (ContractBroken, "expected at most"),
     "promises": (ContractBroken, "1073741824 bytes, expected at most"),
