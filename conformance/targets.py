@@ -75,7 +75,7 @@ def resolve(text: str, setting: Setting = DEFAULT) -> Target:
     kind = start["target"]["kind"]
     interpreter = sys.executable if kind == "built-in" or setting.python is None else setting.python
     # -B: a worker leaves no compiled files in a user's folders
-    process = Worker([interpreter, "-B", worker.__file__], start, setting.limits, text)
+    process = Worker([interpreter, "-B", worker.__file__], start, setting.limits)
     return _started(text, kind, _first(text, process), Remote(process))
 
 
@@ -98,7 +98,7 @@ def _registered(one: Registered, setting: Setting) -> Target:
     if setting.in_process:
         raise UsageError(f"target {one.name!r} is a command, expected no --in-process with it")
     start = {"type": "start", "version": worker.PROTOCOL, "target": None}
-    process = Worker(one.command, start, limits, one.name)
+    process = Worker(one.command, start, limits)
     target = _started(one.name, "command", _first(one.name, process), Remote(process))
     file = shutil.which(one.command[0])
     digest = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()

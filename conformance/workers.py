@@ -51,8 +51,8 @@ class Limits:
 class Worker:
     """One worker process, started when it is first asked and again when it was ended."""
 
-    def __init__(self, command: Sequence[str], start: Message, limits: Limits, name: str) -> None:
-        self.command, self.limits, self.name = list(command), limits, name
+    def __init__(self, command: Sequence[str], start: Message, limits: Limits) -> None:
+        self.command, self.limits = list(command), limits
         self._start = start
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = bytearray()

@@ -139,7 +139,7 @@ def test_input_output_and_folder_are_the_suites_own(name):
 def rogue(how: str) -> Worker:
     command = [sys.executable, str(ADAPTERS / "rogue_worker.py"), how, worker.__file__]
     start = {"type": "start", "version": 1, "target": None}
-    return Worker(command, start, Limits(seconds=1, start=2), how)
+    return Worker(command, start, Limits(seconds=1, start=2))
 
 
 ROGUES = {

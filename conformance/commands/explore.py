@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from conformance.certify import select
-from conformance.commands.setting import add_setting, setting_of
+from conformance.commands.setting import add_setting, setting_of, time_in
 from conformance.explore import explore
 from conformance.render import visible
 from conformance.results import prepare_directory
@@ -37,13 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def minutes(text: str) -> float:
     """A time. Raises: ArgumentTypeError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= LONGEST:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of minutes above 0")
-    return value
+    return time_in("minutes", text, LONGEST)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -41,10 +41,15 @@ def setting_of(arguments: argparse.Namespace) -> Setting:
 
 def seconds(text: str) -> float:
     """A time. Raises: ArgumentTypeError."""
+    return time_in("seconds", text, LONGEST)
+
+
+def time_in(unit: str, text: str, most: float) -> float:
+    """A number of units above 0. Raises: ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value <= LONGEST:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of seconds above 0")
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of {unit} above 0")
     return value
