@@ -134,7 +134,7 @@ def command(tmp_path_factory):
 def started(request, command):
     """A worker of the name that the test is given."""
     start = {"type": "start", "version": 1, "target": None}
-    process = Worker(command(request.param), start, Limits(seconds=20), request.param)
+    process = Worker(command(request.param), start, Limits(seconds=20))
     yield process
     process.close()
 
