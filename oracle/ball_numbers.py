@@ -84,20 +84,33 @@ class BallNumbers(Numbers):
         return _matrix(_native(X) * _native(W).transpose())
 
     def matmul_tn(self, X: Matrix, Y: Matrix) -> Matrix:
-        return _matrix(_native(X).transpose() * _native(Y))
+        return _matrix(_transposed(X) * _native(Y))
 
     outer = matmul_tn
 
 
 def _native(X: Matrix, keep: bool = True) -> Any:
-    """X as flint has it; made once. Entry by entry, since flint's constructor copies each of a list's entries twice."""
+    """X as flint has it; made once."""
     if X.native is not None:
         return X.native
-    native = arb_mat(X.rows, X.cols)
-    for place, value in zip(_places(X.rows, X.cols), X.data, strict=True):
-        native[place] = value
+    native = _filled(X.rows, X.cols, _places(X.rows, X.cols), X.data)
     if keep:
         X.native = native
+    return native
+
+
+def _transposed(X: Matrix) -> Any:
+    """X^T as flint has it."""
+    if X.native is not None:
+        return X.native.transpose()
+    return _filled(X.cols, X.rows, _places_in_transpose(X.rows, X.cols), X.data)
+
+
+def _filled(rows: int, cols: int, places: list[tuple[int, int]], data: list[Any]) -> Any:
+    """Entry by entry, since flint's constructor copies each of a list's entries twice."""
+    native = arb_mat(rows, cols)
+    for place, value in zip(places, data, strict=True):
+        native[place] = value
     return native
 
 
@@ -110,3 +123,9 @@ def _matrix(native: Any) -> Matrix:
 def _places(rows: int, cols: int) -> list[tuple[int, int]]:
     """The indices of a matrix in C order."""
     return list(product(range(rows), range(cols)))
+
+
+@lru_cache(maxsize=32)
+def _places_in_transpose(rows: int, cols: int) -> list[tuple[int, int]]:
+    """Where the entries of a matrix, in C order, stand in its transpose."""
+    return [(j, i) for i, j in _places(rows, cols)]

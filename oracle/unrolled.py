@@ -5,9 +5,9 @@ s_t = step(x_t, s_{t-1}) for t <= length, s_t = s_{t-1} after it        o_t = h_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, repeat
+from math import prod
 from operator import mul, sub
 from typing import Any
 
@@ -102,12 +102,12 @@ def _loss(out: Unrolled) -> None:
     problem, N = out.problem, out.N
     T, B, K = problem.T, problem.B, problem.K
     lengths = problem.row_lengths.tolist()
-    weights = [N.ratio(weight) for weight in row_weights(problem)]
+    ratios = {weight: N.ratio(weight) for weight in row_weights(problem)}
+    weights = [ratios[weight] for weight in row_weights(problem)]
     rows = [(t * B + b, weights[b]) for t in range(T) for b in range(B) if t < lengths[b]]
-    terms: list[Any] = []
+    terms, found = _row_losses(out, rows)
     gradient: list[Any] = [[N.scalar(0)] * K] * (T * B)
-    for (i, _), (term, row) in zip(rows, _row_losses(out, rows), strict=True):
-        terms.append(term)
+    for (i, _), row in zip(rows, found, strict=True):
         gradient[i] = row
     for name in problem.spec.states:
         final = getattr(problem.loss, f"g_{name}_final")
@@ -121,8 +121,8 @@ def _loss(out: Unrolled) -> None:
 
 Rows = list[tuple[int, Any]]
 """Which rows of the outputs have a loss, and its weight w."""
-RowLosses = Iterator[tuple[Any, list[Any]]]
-"""The weighted loss of each of them, and its gradient (K,)."""
+RowLosses = tuple[list[Any], list[list[Any]]]
+"""The terms of the loss, weighted, and the gradient (K,) of each of the rows."""
 
 
 def _row_losses(out: Unrolled, rows: Rows) -> RowLosses:
@@ -139,45 +139,61 @@ def _cotangent(out: Unrolled, rows: Rows) -> RowLosses:
     N = out.N
     assert out.problem.loss.g is not None
     given = N.decode(out.problem.loss.g)
-    for i, _ in rows:
-        g = given.row(i)
-        yield N.sum(list(map(mul, g, out.outputs.row(i)))), g
+    gradients = [given.row(i) for i, _ in rows]
+    return [N.sum(list(map(mul, g, out.outputs.row(i)))) for (i, _), g in zip(rows, gradients, strict=True)], gradients
 
 
 def _squared_error(out: Unrolled, rows: Rows) -> RowLosses:
     N, loss = out.N, out.problem.loss
     assert loss.target is not None and loss.scale is not None
     target, scale = N.decode(loss.target), N.ratio(exact_fraction(loss.scale))
+    terms, gradients = [], []
     for i, w in rows:
         differences = list(map(sub, out.outputs.row(i), target.row(i)))
         twice = w * scale * 2
-        yield w * scale * N.sum([d * d for d in differences]), [twice * d for d in differences]
+        terms.append(w * scale * N.sum([d * d for d in differences]))
+        gradients.append([twice * d for d in differences])
+    return terms, gradients
 
 
 def _cross_entropy(out: Unrolled, rows: Rows) -> RowLosses:
     N = out.N
     assert out.problem.loss.target is not None
     target = N.decode(out.problem.loss.target)
+    terms, gradients = [], []
     for i, w in rows:
         o, y = out.outputs.row(i), target.row(i)
         powers, total, shift = shifted_powers(N, o)
         log_sum = shift + N.log(total)
         share = N.sum(y) / total
-        gradient = [w * (share * power - y_k) for power, y_k in zip(powers, y, strict=True)]
-        yield w * N.sum([y_k * (log_sum - o_k) for y_k, o_k in zip(y, o, strict=True)]), gradient
+        terms.append(w * N.sum([y_k * (log_sum - o_k) for y_k, o_k in zip(y, o, strict=True)]))
+        gradients.append([w * (share * power - y_k) for power, y_k in zip(powers, y, strict=True)])
+    return terms, gradients
 
 
 def _cross_entropy_of_labels(out: Unrolled, rows: Rows) -> RowLosses:
-    """As `_cross_entropy` with y = 1 at the label and 0 elsewhere, where nothing is multiplied by 0 or 1."""
-    N = out.N
+    """As `_cross_entropy` with y = 1 at the label and 0 elsewhere, where nothing is multiplied by 0 or 1.
+
+    Rows of one weight w need one logarithm: sum of w (shift - o_label + log total) = w (their sum + log of the product
+    of the totals), each of which is at least 1.
+    """
+    N, K = out.N, out.problem.K
     assert out.problem.loss.target is not None
     labels = out.problem.loss.target.reshape(-1).tolist()
+    outputs = out.outputs.data
+    groups: dict[int, tuple[Any, list[Any], list[Any]]] = {}  # by weight: w, the shift - o_label, the totals
+    gradients = []
     for i, w in rows:
-        o, label = out.outputs.row(i), labels[i]
+        o, label = outputs[i * K : i * K + K], labels[i]
         powers, total, shift = shifted_powers(N, o)
         gradient = list(map(mul, powers, repeat(w / total)))
         gradient[label] = w * (powers[label] / total - 1)  # exactly 0 where there is one class
-        yield w * (shift - o[label] + N.log(total)), gradient
+        gradients.append(gradient)
+        _, differences, totals = groups.setdefault(id(w), (w, [], []))
+        differences.append(shift - o[label])
+        totals.append(total)
+    terms = [w * (N.sum(differences) + N.log(prod(totals))) for w, differences, totals in groups.values()]
+    return terms, gradients
 
 
 def shifted_powers(N: Numbers, o: list[Any]) -> tuple[list[Any], Any, Any]:
