@@ -183,9 +183,10 @@ class Numbers(ABC):
         """The matrix made of blocks: those of one inner sequence stand beside one another, the sequences below."""
         data: list[Scalar] = []
         for line in grid:
+            parts = [(block.data, block.cols) for block in line]
             for i in range(line[0].rows):
-                for block in line:
-                    data += block.data[i * block.cols : (i + 1) * block.cols]
+                for entries, cols in parts:
+                    data += entries[i * cols : i * cols + cols]
         return Matrix(sum(line[0].rows for line in grid), sum(block.cols for block in grid[0]), data)
 
     def beside(self, blocks: Sequence[Matrix]) -> Matrix:

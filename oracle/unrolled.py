@@ -184,14 +184,15 @@ def _cross_entropy_of_labels(out: Unrolled, rows: Rows) -> RowLosses:
     groups: dict[int, tuple[Any, list[Any], list[Any]]] = {}  # by weight: w, the shift - o_label, the totals
     gradients = []
     for i, w in rows:
-        o, label = outputs[i * K : i * K + K], labels[i]
+        label, o = labels[i], outputs[i * K : i * K + K]
         powers, total, shift = shifted_powers(N, o)
         gradient = list(map(mul, powers, repeat(w / total)))
         gradient[label] = w * (powers[label] / total - 1)  # exactly 0 where there is one class
         gradients.append(gradient)
-        _, differences, totals = groups.setdefault(id(w), (w, [], []))
-        differences.append(shift - o[label])
-        totals.append(total)
+        if id(w) not in groups:
+            groups[id(w)] = (w, [], [])
+        groups[id(w)][1].append(shift - o[label])
+        groups[id(w)][2].append(total)
     terms = [w * (N.sum(differences) + N.log(prod(totals))) for w, differences, totals in groups.values()]
     return terms, gradients
 

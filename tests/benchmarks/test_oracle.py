@@ -1,8 +1,9 @@
 """The oracle at 256 bits: its gradient in mpmath and in balls, the floor under the balls, and the budget.
 
 The floor is the gradient's own ball matrix products and activations alone: all that solving the problem hands to them
-is written down once, as flint has it, and computed again. What is left out is everything else: making matrices of
-entries and entries of matrices, slopes, entrywise products, softmax, loss, the trace. The products are no more than
+is written down once, as flint has it, and computed again. An activation is a tanh, or a softmax: exp, the sum of a row,
+its division. What is left out is everything else: making matrices of entries and entries of matrices, slopes, entrywise
+products, the loss and its logarithms, the trace. The products are no more than
 
     forward    [x_t h_{t-1} 1] [W_xh; W_hh; b_h] at each t    [h 1] [W_hy; b_y]                     (1)
     backward   [delta_{t+1} do_t] [W_hh W_hy]^T at each t     delta_1 W_hh^T                        (2)
@@ -14,6 +15,8 @@ where x, h, h_-, delta and do are all T*B rows below one another; `multiplicatio
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
+from operator import mul
 from typing import Any
 
 import mpmath
@@ -64,10 +67,15 @@ def test_floor_of_the_gradient_in_balls(
     solve(problem, N)
     assert sum(X.nrows() * X.ncols() * W.ncols() for X, W in N.products) == multiplications(**sizes)
     T, B, H, K = (sizes[name] for name in "TBHK")
-    assert len(N.activations) == T * B * (H + K)
+    assert (len(N.hidden), len(N.exponents)) == (T * B * H, T * B * K)
+    rows = [N.exponents[i : i + K] for i in range(0, T * B * K, K)]
+
+    def softmax(row: list[Any]) -> list[Any]:
+        powers = list(map(arb.exp, row))
+        return list(map(mul, powers, repeat(1 / sum(powers[1:], powers[0]))))
 
     def floor() -> Any:
-        return [X * W for X, W in N.products], [phi(value) for phi, value in N.activations]
+        return [X * W for X, W in N.products], list(map(arb.tanh, N.hidden)), list(map(softmax, rows))
 
     with N.scope():
         benchmark.pedantic(floor, rounds=rounds, warmup_rounds=1)
@@ -80,12 +88,13 @@ def multiplications(T: int, B: int, D: int, H: int, K: int) -> int:
 
 
 class Recorded(BallNumbers):
-    """Balls that write down the operands of their products, and the activations with their arguments."""
+    """Balls that write down the operands of their products, and the arguments of tanh and of exp."""
 
     def __init__(self, prec: int) -> None:
         super().__init__(prec)
         self.products: list[tuple[Any, Any]] = []
-        self.activations: list[tuple[Callable[[Any], Any], Any]] = []
+        self.hidden: list[Any] = []
+        self.exponents: list[Any] = []
 
     def matmul(self, X: Matrix, W: Matrix) -> Matrix:
         out = super().matmul(X, W)
@@ -98,11 +107,11 @@ class Recorded(BallNumbers):
         return out
 
     def tanh(self, value: Any) -> Any:
-        self.activations.append((arb.tanh, value))
+        self.hidden.append(value)
         return value.tanh()
 
     def exp(self, value: Any) -> Any:
-        self.activations.append((arb.exp, value))
+        self.exponents.append(value)
         return value.exp()
 
 
