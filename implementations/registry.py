@@ -26,12 +26,17 @@ BUILT_IN: dict[str, BuiltIn] = {
         BuiltIn("c", "implementations.c_kernel", "kernels in portable C", "C compiler"),
         BuiltIn("torch", "implementations.torch_autograd", "PyTorch autograd over an unrolled loop", "torch"),
         BuiltIn("torch-nn", "implementations.torch_nn", "torch.nn.RNN, LSTM and GRU as they are shipped", "torch"),
+        BuiltIn(
+            "torch-compile", "implementations.torch_compiled", "`torch`, its steps compiled by torch.compile", "torch"
+        ),
+        BuiltIn("jax", "implementations.jax_scan", "JAX: lax.scan compiled by XLA, and its derivative", "jax"),
     )
 }
 
 # What to do about a requirement that is missing.
 _HINTS = {
     "torch": "torch is not installed; pip install 'bpttcheck[torch]'",
+    "jax": "jax is not installed; pip install 'bpttcheck[jax]'",
     "C compiler": "the C kernel was not built; it needs a C compiler when bpttcheck is installed",
 }
 

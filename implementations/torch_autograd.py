@@ -31,6 +31,8 @@ SUPPORTS: dict[str, Any] = {
 
 Named = dict[str, Tensor]
 State = tuple[Tensor, ...]
+Step = Callable[[Named, Tensor, State], State]
+"""Parameters, x (B,D) and the state before -> the state after."""
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -46,7 +48,11 @@ def gradients(problem: Any) -> dict[str, Any]:
     Shapes: loss scalar, h and c (T,B,H), o (T,B,K), dx (T,B,D), dh0 and dc0 (B,H), d + name as the parameter.
     Raises: NotImplementedError for what SUPPORTS does not list.
     """
-    step = _step_of(problem)
+    return unrolled_gradients(problem, step_of(problem.cell, problem.activation, problem.truncation.kind))
+
+
+def unrolled_gradients(problem: Any, step: Step) -> dict[str, Any]:
+    """As `gradients`, with a step of the problem's cell."""
     dtype = dtype_of(problem, SUPPORTS["dtypes"])
     params = {name: tensor(value, dtype) for name, value in problem.params.items()}
     x = tensor(problem.x, dtype)  # (T,B,D)
@@ -157,7 +163,7 @@ def _per_step(loss: Any, o: Tensor, steps: slice) -> Tensor:
 
 
 def _unroll(
-    step: Callable[[Named, Tensor, State], State],
+    step: Step,
     params: Named,
     x: Tensor,
     state: State,
@@ -179,20 +185,23 @@ def _unroll(
     return states
 
 
-def _step_of(problem: Any) -> Callable[[Named, Tensor, State], State]:
-    """Choose the forward step of a problem's cell."""
-    cec = problem.truncation.kind == "cec"
-    if cec and problem.cell != "lstm_1997":
-        message = f"truncation 'cec' for {problem.cell!r}; it is defined for 'lstm_1997' only"
+def step_of(cell: str, activation: str | None, truncation: str) -> Step:
+    """Choose the forward step of a cell.
+
+    Raises: NotImplementedError for what is not offered.
+    """
+    if truncation == "cec" and cell != "lstm_1997":
+        message = f"truncation 'cec' for {cell!r}; it is defined for 'lstm_1997' only"
         raise NotImplementedError(message)
-    match problem.cell:
-        case "elman" if problem.activation in _ACTIVATIONS:
-            return lambda p, x, state: _elman(p, x, state, _ACTIVATIONS[problem.activation])
+    match cell:
+        case "elman" if activation in _ACTIVATIONS:
+            phi = _ACTIVATIONS[activation]
+            return lambda p, x, state: _elman(p, x, state, phi)
         case "lstm_1997":
-            return lambda p, x, state: _lstm_1997(p, x, state, cec=cec)
+            return lambda p, x, state: _lstm_1997(p, x, state, cec=truncation == "cec")
         case "lstm" | "lstm_peephole" | "gru_reset_after" | "gru_reset_before":
-            return _STEPS[problem.cell]
-    message = f"cell {problem.cell!r} with activation {problem.activation!r}"
+            return _STEPS[cell]
+    message = f"cell {cell!r} with activation {activation!r}"
     raise NotImplementedError(message)
 
 
@@ -240,7 +249,7 @@ def _gru_reset_before(p: Named, x: Tensor, state: State) -> State:
     return ((1 - z) * n + z * h,)
 
 
-_STEPS: dict[str, Callable[[Named, Tensor, State], State]] = {
+_STEPS: dict[str, Step] = {
     "lstm": _lstm,
     "lstm_peephole": _lstm_peephole,
     "gru_reset_after": _gru_reset_after,

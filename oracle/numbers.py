@@ -36,6 +36,10 @@ class Matrix:
         """The scalars of row i."""
         return self.data[i * self.cols : (i + 1) * self.cols]
 
+    def rows_from(self, first: int, count: int) -> Matrix:
+        """The matrix of `count` rows from row `first` on."""
+        return Matrix(count, self.cols, self.data[first * self.cols : (first + count) * self.cols])
+
 
 def stack(matrices: Sequence[Matrix]) -> Matrix:
     """Matrices of one width below one another; one alone is itself, and keeps its native form.

@@ -21,6 +21,7 @@ from oracle.trace import Node
 from oracle.unrolled import Unrolled
 
 Adjoints = dict[Node, "Terms"]
+ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity")
 
 
 class Terms:
@@ -51,6 +52,7 @@ class Reverse:
     def gradients(self) -> dict[str, Matrix]:
         """d + name -> dL/dname for every parameter, x (T*B,D) and the initial states (B,H)."""
         u, problem = self.u, self.u.problem
+        self._slopes()
         initial = {name: Terms() for name in problem.spec.states}
         for name, final in u.final_cotangents.items():
             if final is not None and 0 in self.lengths:  # a row of length 0 passes it through
@@ -60,6 +62,17 @@ class Reverse:
                 initial[name].addends += (self.N.kept(matrix, (sweep.first == 1).tolist()),)
         B, H = problem.B, problem.H
         return self._parameters() | {f"d{name}0": self._sum(terms, B, H) for name, terms in initial.items()}
+
+    def _slopes(self) -> None:
+        """phi' of each activation, of all steps at once."""
+        steps = self.u.steps[: max(self.lengths)]
+        for k, first in enumerate(steps[0].nodes if steps else ()):
+            if first.op in ACTIVATIONS:
+                nodes = [step.nodes[k] for step in steps]
+                arguments, values = stack([node.inputs[0].value for node in nodes]), stack([n.value for n in nodes])
+                rows, slopes = first.value.rows, self.N.slope(first.op, arguments, values)
+                for t, node in enumerate(nodes):
+                    node.slope = slopes.rows_from(t * rows, rows)
 
     # ---- one step ------------------------------------------------------------------------------------------------
 
@@ -137,8 +150,7 @@ class Reverse:
         elif node.op == "columns":
             self._at(adjoints, inputs[0]).parts += ((*node.extra, dz),)
         elif node.op != "hold":
-            if node.slope is None:
-                node.slope = N.slope(node.op, inputs[0].value, node.value)
+            assert node.slope is not None
             give(adjoints, inputs[0], N.mul(dz, node.slope))
 
     # ---- sums ----------------------------------------------------------------------------------------------------

@@ -265,7 +265,8 @@ def double_sum(torch: Any, problem: Any) -> dict[str, Any]:
 
     The cell's own step comes from the `torch` target, whose forward pass is compared elsewhere.
     """
-    step = importlib.import_module("implementations.torch_autograd")._step_of(problem)
+    target = importlib.import_module("implementations.torch_autograd")
+    step = target.step_of(problem.cell, problem.activation, problem.truncation.kind)
     length = row_lengths(problem.lengths, *problem.x.shape[:2])
     own = [name for name in problem.params if name not in ("W_hy", "b_y")]
     readout = {name: torch.from_numpy(problem.params[name]) for name in problem.params if name not in own}
@@ -502,7 +503,7 @@ def test_relu_has_slope_zero_at_zero() -> None:
 
 def test_registry_names_what_is_there_or_why_not() -> None:
     found = registry.availability()
-    assert list(found) == ["numpy", "c", "torch", "torch-nn"] == list(registry.BUILT_IN)
+    assert list(found) == ["numpy", "c", "torch", "torch-nn", "torch-compile", "jax"] == list(registry.BUILT_IN)
     assert found["numpy"] is None
     keys = {"cells", "activations", "readouts", "losses", "reductions", "truncations", "dtypes"}
     for name in (name for name, reason in found.items() if reason is None):
@@ -513,7 +514,8 @@ def test_registry_names_what_is_there_or_why_not() -> None:
 
 
 def test_registry_refuses_an_unknown_name() -> None:
-    with pytest.raises(LookupError, match=r"'troch' is not known; built in: c, numpy, torch, torch-nn"):
+    names = "c, jax, numpy, torch, torch-compile, torch-nn"
+    with pytest.raises(LookupError, match=f"'troch' is not known; built in: {names}"):
         registry.load("troch")
 
 
@@ -522,6 +524,8 @@ def test_registry_refuses_an_unknown_name() -> None:
     [
         ("torch", ModuleNotFoundError("No module named 'torch'", name="torch"), r"pip install 'bpttcheck\[torch\]'"),
         ("torch-nn", ImportError("libgomp.so.1 is missing"), "libgomp"),
+        ("torch-compile", ImportError("torch.compile finds no C++ compiler"), r"no C\+\+ compiler"),
+        ("jax", ModuleNotFoundError("No module named 'jax'", name="jax"), r"pip install 'bpttcheck\[jax\]'"),
         ("c", ImportError("no _bptt_c"), "needs a C compiler when bpttcheck is installed"),
     ],
 )
