@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
@@ -24,6 +24,7 @@ from conformance.cases import Saved
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
+from properties.deletions import deletions
 from properties.recipe import no_constants
 from properties.reductions import reductions
 from properties.strategies import nothing_offered
@@ -33,6 +34,8 @@ LEAST_SHARE = 0.9
 HOPELESS_SHARE = 0.7
 MOST_TIMEOUTS = 6
 """How often a target is waited for in vain before its smallest case so far is taken."""
+MOST_DELETIONS = 120
+"""How many further cases are judged while parts of the smallest one are left out."""
 ROUNDS = 3
 """How often drawing goes on where too few examples were conclusive: a small sample may miss the share by chance."""
 
@@ -193,6 +196,7 @@ class Search:
                 self._draw(drawn, round_)
             if finding.smallest is None and fixed is not None:
                 self._shrink_fixed(fixed)
+            self._delete()
             self._conclude()
             hopeless = finding.conclusive < HOPELESS_SHARE * finding.examples
             if finding.verdict != "inconclusive" or hopeless:
@@ -215,6 +219,28 @@ class Search:
         if self.profile.shrinks:
             self._draw(reductions(fixed.case), ROUNDS)
         self.finding.smallest = self.finding.smallest or fixed
+
+    def _delete(self) -> None:
+        """Leave out parts of the smallest case as long as the rest fails."""
+        smallest, judged = self.finding.smallest, 0
+        left = min(self.profile.shrinks, MOST_DELETIONS)
+        while smallest is not None:
+            found = None
+            for problem in deletions(smallest.case.problem):
+                case = replace(smallest.case, problem=problem)
+                if self._name(case) in self.outcomes or not self.bench.support.serves(problem):
+                    continue
+                if judged >= left or self.timeouts >= MOST_TIMEOUTS:
+                    return
+                judged += 1
+                with contextlib.suppress(
+                    KeyError, IndexError, ValueError, AssertionError
+                ):  # parameters of a larger one
+                    found = self._outcome(case)
+                if found is not None and found.failed:
+                    self.finding.smallest = found
+                    break
+            smallest = found if found is not None and found.failed else None
 
     def _draw(self, drawn: SearchStrategy[Case], round_: int) -> None:
         """Let Hypothesis draw until enough examples were conclusive, or one failed and was shrunk."""

@@ -3,9 +3,11 @@
     python -m tests.benchmarks.kernels [FILE]
 
 RNN, LSTM and GRU, forward and backward, one thread. Subjects take turns, round after round, so that a busy minute falls
-on all of them; a time is the median of its rounds, in seconds of this process. `products` are the matrix products of
-the same shapes through NumPy's BLAS and nothing else: the ceiling of whoever calls that BLAS. With FILE the table goes
-there as well; the drawing is made from what was measured.
+on all of them; a time is the median of its rounds, in seconds of this process, a ratio the median of the rounds' own
+with their quartiles. `products` are the matrix products of the same shapes through NumPy's BLAS and nothing else: the
+ceiling of whoever calls that BLAS. `torch-compile` is torch.nn's module within torch.compile, and `jax` the network by
+lax.scan, jitted at these very sizes; both are left out where they cannot be had. With FILE the table goes there as
+well; the drawing is made from what was measured.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bptt.problem import Loss, Problem
 from implementations import registry
@@ -26,7 +29,8 @@ SIZES = [(20, 1, 4, 8), (100, 1, 16, 32), (100, 16, 64, 128), (100, 32, 128, 256
 CELLS = {"elman": 1, "lstm": 4, "gru_reset_after": 3}
 """A cell and the columns of its weights, in units of H."""
 NAMES = {"elman": "RNN", "lstm": "LSTM", "gru_reset_after": "GRU"}
-SUBJECTS = ("c", "numpy", "torch-nn", "products")
+TARGETS = ("c", "numpy", "torch-nn")
+SUBJECTS = (*TARGETS, "torch-compile", "jax", "products")
 SECONDS = 0.7
 """For the rounds of one row; 5 rounds at least."""
 PLOT = Path(__file__).parents[2] / "docs" / "c_kernel.svg"
@@ -96,17 +100,70 @@ def subjects(cell: str, sizes: tuple[int, int, int, int], dtype: str) -> dict[st
     """What is measured, by name; a target that is not installed is left out."""
     problem = make_problem(cell, sizes, dtype)
     found: dict[str, Callable[[], Any]] = {}
-    for name in SUBJECTS[:-1]:
+    for name in TARGETS:
         try:
             target = registry.load(name)
         except registry.Unavailable:
             continue
         found[name] = lambda solve=target.gradients: solve(problem)
+    for name, make in {"torch-compile": compiled_module, "jax": jitted_scan}.items():
+        try:
+            found[name] = make(problem)
+        except ImportError:
+            continue
     return found | {"products": make_products(cell, sizes, dtype)}
 
 
-def measure(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median seconds of each, the first call left out."""
+def compiled_module(problem: Problem) -> Callable[[], Any]:
+    """torch.nn's module, called and differentiated within torch.compile; what it needs is converted beforehand."""
+    import torch
+
+    from implementations import torch_compiled, torch_nn
+
+    del torch_compiled  # imported for its check that there is a compiler
+    dtype = torch_nn.dtype_of(problem, [problem.dtype])
+    module = torch_nn._module(problem, dtype)
+    x, g = (torch_nn.tensor(array, dtype) for array in (problem.x, problem.loss.g))
+    given = [problem.h0, problem.c0] if problem.cell == "lstm" else [problem.h0]
+    state = tuple(torch_nn.tensor(s0, dtype).requires_grad_() for s0 in given)
+    leaves = [*module.parameters(), x.requires_grad_(), *state]
+
+    @torch.compile
+    def loss(x: Any, g: Any, state: Any) -> Any:
+        return (torch_nn._run(module, x, state, None)[0] * g).sum()
+
+    return lambda: torch.autograd.grad(loss(x, g, state), leaves)
+
+
+def jitted_scan(problem: Problem) -> Callable[[], Any]:
+    """The network by lax.scan, with its derivative, jitted; what it needs is converted beforehand."""
+    import jax
+
+    from implementations.jax_scan import Kind, _step_of
+
+    step = _step_of(Kind(problem.cell, problem.activation, False, "none", "cotangent", False, 1.0, problem.T))
+    given = [problem.h0, problem.c0] if problem.cell == "lstm" else [problem.h0]
+
+    def loss(params: Any, x: Any, state: Any, g: Any) -> Any:
+        def body(state: Any, x: Any) -> tuple[Any, Any]:
+            state = step(params, x, state)
+            return state, state[0]
+
+        return (jax.lax.scan(body, state, x)[1] * g).sum()
+
+    with jax.enable_x64(problem.dtype == "float64"):
+        solve = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+        arrays = jax.tree.map(jax.numpy.asarray, (problem.params, problem.x, tuple(given), problem.loss.g))
+
+    def run() -> Any:
+        with jax.enable_x64(problem.dtype == "float64"):
+            return jax.block_until_ready(solve(*arrays))
+
+    return run
+
+
+def measure(calls: dict[str, Callable[[], Any]]) -> dict[str, NDArray[np.float64]]:
+    """Seconds of each, round by round; the first call is left out."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -117,27 +174,36 @@ def measure(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
             answer = call()
             times[name].append(time.process_time() - start)
             del answer
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return {name: np.array(values) for name, values in times.items()}
 
 
-Row = tuple[str, str, tuple[int, int, int, int], dict[str, float]]
+def ratio(times: dict[str, NDArray[np.float64]], name: str) -> tuple[float, float, float]:
+    """How many times as long as c it takes: the median over the rounds, and the quartiles."""
+    middle, low, high = np.quantile(times[name] / times["c"], [0.5, 0.25, 0.75]).tolist()
+    return middle, low, high
+
+
+Row = tuple[str, str, tuple[int, int, int, int], dict[str, NDArray[np.float64]]]
 
 
 def lines(rows: list[Row]) -> list[str]:
-    """A table in Markdown: milliseconds, and others ÷ c."""
-    heads = ["cell", "dtype", "T,B,D,H", *SUBJECTS, "numpy ÷ c", "torch-nn ÷ c", "products ÷ c"]
+    """A table in Markdown: milliseconds of c, and others ÷ c."""
+    heads = ["cell", "dtype", "T,B,D,H", "c, ms", *(f"{name} ÷ c" for name in SUBJECTS[1:])]
     table = [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * (len(heads) - 3)]
     for cell, dtype, sizes, times in rows:
-        cells = [NAMES[cell], dtype, ",".join(str(n) for n in sizes)]
-        cells += [f"{1e3 * times[name]:.3g}" if name in times else "–" for name in SUBJECTS]
-        cells += [f"{times[name] / times['c']:.2f}" if name in times else "–" for name in SUBJECTS[1:]]
+        cells = [NAMES[cell], dtype, ",".join(str(n) for n in sizes), f"{1e3 * np.median(times['c']):.3g}"]
+        for name in SUBJECTS[1:]:
+            middle, low, high = ratio(times, name) if name in times else (0.0, 0.0, 0.0)
+            cells.append(f"{middle:.3g} [{low:.3g}, {high:.3g}]" if name in times else "–")
         table.append(f"| {' | '.join(cells)} |")
     return table
 
 
 def plot(rows: list[Row]) -> str:
     """How many times as long as c the others take, on a logarithmic scale from 0.5 to 200, as SVG."""
-    colours = {"numpy": "#b0a030", "torch-nn": "#c04020", "products": "#808080"}
+    colours = {
+        "numpy": "#b0a030", "torch-nn": "#c04020", "torch-compile": "#e090d0", "jax": "#3070c0", "products": "#808080",
+    }  # fmt: skip
     left, top, width, step = 150, 40, 480, 14
 
     def at(ratio: float) -> float:
@@ -151,8 +217,8 @@ def plot(rows: list[Row]) -> str:
         f'<text x="{left}" y="14">time ÷ time of c, one thread; right of 1 is slower than c</text>',
     ]
     for n, (name, colour) in enumerate(colours.items()):
-        marks.append(f'<circle cx="{left + 6 + 120 * n}" cy="26" r="4" fill="{colour}"/>')
-        marks.append(f'<text x="{left + 14 + 120 * n}" y="30">{name}</text>')
+        marks.append(f'<circle cx="{left - 100 + 120 * n}" cy="26" r="4" fill="{colour}"/>')
+        marks.append(f'<text x="{left - 92 + 120 * n}" y="30">{name}</text>')
     for ratio in (0.5, 1, 2, 5, 10, 20, 50, 100, 200):
         x, shade = at(ratio), "black" if ratio == 1 else "#dddddd"
         marks.append(f'<line x1="{x}" y1="{top}" x2="{x}" y2="{top + height}" stroke="{shade}"/>')
@@ -163,7 +229,7 @@ def plot(rows: list[Row]) -> str:
         marks.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end" font-size="9">{words}</text>')
         for name, colour in colours.items():
             if name in times:
-                marks.append(f'<circle cx="{at(times[name] / times["c"])}" cy="{y}" r="4" fill="{colour}"/>')
+                marks.append(f'<circle cx="{at(ratio(times, name)[0])}" cy="{y}" r="4" fill="{colour}"/>')
     return "\n".join([*marks, "</svg>"]) + "\n"
 
 
