@@ -161,15 +161,17 @@ class Worker:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         assert process.stderr is not None
-        begun, looked, sent = time.monotonic(), time.monotonic(), 0
-        need = None
+        last = looked = time.monotonic()
+        waited, sent, need = 0.0, 0, None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdin, selectors.EVENT_WRITE)
             selector.register(process.stdout, selectors.EVENT_READ)
             selector.register(process.stderr, selectors.EVENT_READ)
             while need is None or len(self._buffer) < need:
                 now = time.monotonic()
-                if now - begun > seconds:
+                waited += min(now - last, 2 * WATCH)  # what is longer is not waiting: this process was stopped itself
+                last = now
+                if waited > seconds:
                     raise TargetTimeout(f"no answer within {seconds:g} s", self.stderr)
                 for key, _ in selector.select(min(WATCH, seconds)):
                     if key.fileobj is process.stdin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -133,6 +134,18 @@ def test_input_output_and_folder_are_the_suites_own(name):
     for _ in range(3):
         np.testing.assert_array_equal(bench.run(problem(2))["h"].ravel(), [2, 6])
     assert Path.cwd() == folder
+    target.call.process.close()
+
+
+def test_time_in_which_the_suite_itself_was_stopped_is_not_the_workers(monkeypatch):
+    """Ctrl-Z, or a machine that sleeps: the clock goes on, and nobody was waiting."""
+    target = resolve(f"{ADAPTERS / 'misbehaving.py'}:moves", QUICK)
+    bench = TargetBench(target, "float64")
+    bench.run(problem(2))
+    passed = itertools.count(start=time.monotonic(), step=1000.0)
+    monkeypatch.setattr(workers.time, "monotonic", lambda: next(passed))
+    np.testing.assert_array_equal(bench.run(problem(3))["h"].shape, (2, 1, 3))
+    monkeypatch.undo()
     target.call.process.close()
 
 
