@@ -1,13 +1,13 @@
-"""Times the C kernel beside NumPy and torch.nn, and the matrix products alone; prints a table, draws docs/c_kernel.svg.
+"""Times the C kernel beside NumPy, PyTorch and JAX, and the matrix products alone: prints a table.
 
-    python -m tests.benchmarks.kernels [FILE]
+    python tests/benchmarks/kernels.py [TABLE.md [PLOT.svg]]
 
 RNN, LSTM and GRU, forward and backward, one thread. Subjects take turns, round after round, so that a busy minute falls
 on all of them; a time is the median of its rounds, in seconds of this process, a ratio the median of the rounds' own
 with their quartiles. `products` are the matrix products of the same shapes through NumPy's BLAS and nothing else: the
 ceiling of whoever calls that BLAS. `torch-compile` is torch.nn's module within torch.compile, and `jax` the network by
-lax.scan, jitted at these very sizes; both are left out where they cannot be had. With FILE the table goes there as
-well; the drawing is made from what was measured.
+lax.scan, jitted at these very sizes; both are left out where they cannot be had. With a file the table goes there as
+well, with a second one a drawing of it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ TARGETS = ("c", "numpy", "torch-nn")
 SUBJECTS = (*TARGETS, "torch-compile", "jax", "products")
 SECONDS = 0.7
 """For the rounds of one row; 5 rounds at least."""
-PLOT = Path(__file__).parents[2] / "docs" / "c_kernel.svg"
 
 
 def make_problem(cell: str, sizes: tuple[int, int, int, int], dtype: str) -> Problem:
@@ -246,7 +245,8 @@ def main() -> None:
                 sys.stdout.flush()
     if len(sys.argv) > 1:
         Path(sys.argv[1]).write_text("\n".join(lines(rows)) + "\n", encoding="utf-8")
-    PLOT.write_text(plot(rows), encoding="utf-8")
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(plot(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
