@@ -13,7 +13,7 @@ CSRC = Path("implementations/csrc")
 
 # No -ffast-math (it reorders sums and flushes subnormals) and no -march=native (wheels travel; the kernel is built for
 # each instruction set and chooses when it runs). A product may be fused with an addition, which -std=c11 forbids.
-UNIX_FLAGS = ["-std=c11", "-O3", "-ffp-contract=fast", "-Wall", "-Wextra", "-Wpedantic"]
+UNIX_FLAGS = ["-std=c11", "-O3", "-ffp-contract=fast", "-pthread", "-Wall", "-Wextra", "-Wpedantic"]
 FLAGS = ["/std:c11", "/O2"] if sys.platform == "win32" else UNIX_FLAGS
 
 # One wheel for Python 3.11 and later; free-threaded builds have no limited API and get a wheel of their own.
@@ -27,6 +27,7 @@ setup(
             depends=[path.as_posix() for path in sorted(CSRC.glob("*.h"))],
             define_macros=[("Py_LIMITED_API", "0x030b0000")] if LIMITED else [],
             extra_compile_args=FLAGS,
+            extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
             py_limited_api=LIMITED,
             optional=True,
         ),

@@ -7,11 +7,13 @@ Three steps, in the problem's dtype, with every array by its name in one dict:
     backward    dW_hy, db_y and dh = do W_hy^T; then every gradient of the cell                                 (3)
 
 Elementary functions are the kernel's own, within 2.5 ulp (docs/c_kernel.md); the instruction set is the best that the
-processor has. Importing this module needs the compiled binding.
+processor has. Large problems take two threads where there are two cores, and one where OMP_NUM_THREADS is 1; results
+are the same bit by bit. Importing this module needs the compiled binding.
 """
 
 import functools
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,8 @@ SUPPORTS: dict[str, Any] = {
 
 _HAS_C = ("lstm", "lstm_peephole", "lstm_1997")
 _INT64_MAX = 2**63 - 1
+_PAYS = 2e8
+"""Multiplications of a forward pass from which on a second thread pays, even where others use its core too."""
 
 
 def gradients(problem: Any) -> dict[str, Any]:
@@ -51,7 +55,14 @@ def gradients(problem: Any) -> dict[str, Any]:
         return _solve(problem)
 
 
-def _solve(problem: Any, instructions: str = "best") -> dict[str, Any]:
+def _threads() -> int:
+    """One thread or two: what OMP_NUM_THREADS says, or how many cores this process may use."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2, int(said) if said.isdecimal() and int(said) else cores)
+
+
+def _solve(problem: Any, instructions: str = "best", threads: int | None = None) -> dict[str, Any]:
     dtype = np.dtype(problem.dtype)
     arrays = {name: np.ascontiguousarray(value, dtype) for name, value in problem.params.items()}
     gradient_names = [f"d{name}" for name in arrays]
@@ -75,8 +86,10 @@ def _solve(problem: Any, instructions: str = "best") -> dict[str, Any]:
         memory = np.empty(end, dtype).data
         arrays |= {name: np.ndarray(shape, dtype, memory, place) for name, shape, place in places}
 
+    threads = threads or (_threads() if T * B * H * (D + H + K) > _PAYS else 1)
+
     def run(function: str) -> None:
-        _bptt_c.call(function, arrays, size, options, instructions)
+        _bptt_c.call(function, arrays, size, options, instructions, threads)
 
     run(cell[0])  # (1)
     if linear:

@@ -269,3 +269,36 @@ def test_without_the_binding_the_target_is_unavailable(monkeypatch: pytest.Monke
     monkeypatch.delattr(implementations, "_bptt_c", raising=False)
     with pytest.raises(registry.Unavailable, match="C compiler"):
         registry.load("c")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_threads_give_the_bits_of_one(c_kernel: Any, cell: str) -> None:
+    """At sizes where every product is cut in two: rows of all steps at once, and columns of one step's."""
+    for seed, dtype in enumerate(("float64", "float32")):
+        rng = np.random.default_rng(seed)
+        T, B, D, H, K = 9, 70, 33, 65, 40
+
+        def draw(*shape: int, rng: np.random.Generator = rng, dtype: str = dtype) -> Any:
+            return (0.3 * rng.standard_normal(shape)).astype(dtype)
+
+        has_c = cell.startswith("lstm")
+        params = {name: draw(*shape) for name, shape in shapes_of(cell, D, H).items()}
+        loss = types.SimpleNamespace(kind="cotangent", g=draw(T, B, K), g_h_final=None, g_c_final=None,
+                                     time_reduction="sum", batch_reduction="sum")  # fmt: skip
+        problem = types.SimpleNamespace(
+            cell=cell, activation="tanh" if cell == "elman" else None, readout="linear", dtype=dtype, loss=loss,
+            params=params | {"W_hy": draw(H, K), "b_y": draw(K)}, x=draw(T, B, D), h0=draw(B, H),
+            c0=draw(B, H) if has_c else None, lengths=rng.integers(0, T + 1, B),
+            truncation=types.SimpleNamespace(kind="window", k=3),
+        )  # fmt: skip
+        one, two = (c_kernel._solve(problem, threads=threads) for threads in (1, 2))
+        assert all(np.array_equal(one[key], two[key]) for key in one)
+        assert np.isfinite(one["dx"]).all()
+
+
+@pytest.mark.parametrize(("said", "want"), [("1", 1), ("2", 2), ("16", 2)])
+def test_threads_are_as_many_as_the_environment_says(
+    c_kernel: Any, monkeypatch: pytest.MonkeyPatch, said: str, want: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert c_kernel._threads() == want

@@ -1,14 +1,16 @@
 /* bptt_c.h: what every C source of the kernel shares: sizes, options, statuses, truncation, and the call by number.
 
    Row vectors and the letters T, B, D, H, K as everywhere in the suite; arrays are dense and row-major. Nothing here
-   allocates, keeps state between calls or reads the floating-point environment. Functions that depend on the
-   precision end in _f64 or _f32; both come from the one text that kernel.h gathers, and so do those of an instruction
-   set, which end in its name. */
+   keeps state between calls or reads the floating-point environment, and nothing allocates but team.c for a second
+   thread. Functions that depend on the precision end in _f64 or _f32; both come from the one text that kernel.h
+   gathers, and so do those of an instruction set, which end in its name. */
 #ifndef BPTT_C_H
 #define BPTT_C_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "team.h"
 
 enum bptt_status {
     BPTT_OK = 0,
@@ -44,6 +46,8 @@ typedef struct {
     int truncation; /* enum bptt_truncation; read by the backward functions */
     int64_t k1, k2;
     int instructions; /* enum bptt_instructions */
+    int threads;      /* 2, or else one */
+    bptt_team *team;  /* NULL; the call by number fills it in */
 } bptt_setting;
 
 enum bptt_function {
@@ -79,7 +83,7 @@ typedef int bptt_kernel(int function, void *const *arrays, const bptt_setting *s
 bptt_kernel bptt_call_f64_plain, bptt_call_f32_plain, bptt_call_f64_avx2, bptt_call_f32_avx2, bptt_call_f64_avx512,
     bptt_call_f32_avx512;
 
-/* How many numbers of A a product packs at most. */
+/* How many numbers of A each thread of a product packs at most. */
 size_t bptt_a_entries(const bptt_setting *setting);
 
 /* BPTT_OK if every length lies in 0..T */

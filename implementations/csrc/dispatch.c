@@ -23,7 +23,12 @@ static int call(bptt_kernel *const kernels[BPTT_INSTRUCTIONS], int function, voi
     for (int best = BPTT_INSTRUCTIONS - 1; chosen == BPTT_BEST && best > BPTT_BEST; best--) {
         if (bptt_has(best)) chosen = best;
     }
-    return bptt_has(chosen) ? kernels[chosen](function, arrays, setting) : BPTT_BAD_INSTRUCTIONS;
+    if (!bptt_has(chosen)) return BPTT_BAD_INSTRUCTIONS;
+    bptt_setting own = *setting;
+    own.team = setting->threads == BPTT_MEMBERS ? bptt_team_start() : NULL;
+    const int status = kernels[chosen](function, arrays, &own);
+    bptt_team_end(own.team);
+    return status;
 }
 
 int bptt_call_f64(int function, void *const *arrays, const bptt_setting *setting) {

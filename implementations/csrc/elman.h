@@ -31,7 +31,7 @@ static int FN(elman_forward)(REAL *restrict h,              /* out (T,B,H) */
     for (size_t t = 0; t < T; t++) {
         const REAL *h_prev = FN(previous)(h0, h, t, B, H);
         REAL *h_t = h + t * B * H;
-        FN(product)(h_t, H, h_t, H, h_prev, H, area.b, area.a, B, H, H);
+        FN(product)(h_t, H, h_t, H, h_prev, H, area.b, &area, B, H, H);
         FN(activate)(h_t, B * H, s->activation); /* (1) */
         FN(hold)(h_t, h_prev, lengths, t, B, H);
     }
@@ -74,7 +74,7 @@ static int FN(elman_backward)(REAL *restrict dW_xh,          /* out (D,H) */
             FN(arrive)(dh_t, dh, dh_final, marks, lengths, t, B, H);
             FN(through_activation)(now, dh_t, h + t * B * H, B * H, s->activation); /* (2) */
             if (sweep > 0) FN(add)(delta + t * B * H, delta_t, B * H);
-            FN(product)(dh_t, H, NULL, 0, now, H, area.b, area.a, B, H, H); /* (3) */
+            FN(product)(dh_t, H, NULL, 0, now, H, area.b, &area, B, H, H); /* (3) */
             if (t == 0) FN(add)(dh0, dh_t, B * H);
         }
     }

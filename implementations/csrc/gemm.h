@@ -13,9 +13,11 @@ enum {
     FN(WIDE) = 8 / TILE_VECS /* panels that a single row takes at once: 8 sums hide the latency of one */
 };
 
-/* Where products pack their operands; bptt_pack_entries says how large each part is. */
+/* Where products pack their operands, a for each thread and b for both; and who computes them. */
 typedef struct {
     REAL *a, *b;
+    size_t a_entries;
+    bptt_team *team;
 } FN(packing);
 
 static size_t FN(least)(size_t m, size_t n) { return m < n ? m : n; }
@@ -26,7 +28,8 @@ static size_t FN(whole_panels)(size_t N) { return (N + FN(NR) - 1) / FN(NR) * FN
 static FN(packing) FN(part)(REAL *pack, const bptt_setting *s) {
     const uintptr_t misfit = (uintptr_t)pack % 64;
     REAL *start = misfit ? pack + (64 - misfit) / sizeof(REAL) : pack;
-    return (FN(packing)){start, start + bptt_a_entries(s)};
+    const size_t a_entries = bptt_a_entries(s);
+    return (FN(packing)){start, start + BPTT_MEMBERS * a_entries, a_entries, s->team};
 }
 
 /* One tile: C = start + a b for rows x columns entries. a is a[m * row + k * step]; rows, row, step are constants. */
@@ -166,6 +169,62 @@ static void FN(product_of_row)(REAL *C, const REAL *start, const REAL *a, const 
     }
 }
 
+/* Whether a product of so many multiplications and additions is cut into parts: not if it takes but microseconds. */
+static int FN(is_shared)(const FN(packing) *area, size_t M, size_t K, size_t N) {
+    return area->team != NULL && (double)M * (double)K * (double)N > 1e5;
+}
+
+/* Panels of N columns, in parts: where part p begins. */
+static size_t FN(part_start)(size_t N, size_t p, size_t parts) {
+    return FN(least)(N, (N + FN(NR) - 1) / FN(NR) * p / parts * FN(NR));
+}
+
+/* What a product is of, for each part of it. */
+typedef struct {
+    REAL *C;
+    size_t ldc;
+    const REAL *start;
+    size_t start_step;
+    const REAL *A;
+    size_t lda;
+    const REAL *packed;
+    const FN(packing) *area;
+    size_t M, K, N;
+    size_t column_parts; /* 0: a part is a block of rows */
+} FN(operands);
+
+/* One part of a product: some of its rows and all columns, or some of its columns and all rows. */
+static void FN(product_part)(void *what, size_t part, int member) {
+    const FN(operands) *p = what;
+    const size_t width = FN(whole_panels)(p->N), by_columns = p->column_parts;
+    const size_t from = by_columns ? 0 : part * BPTT_ROW_BLOCK;
+    const size_t to = by_columns ? p->M : FN(least)(p->M, from + BPTT_ROW_BLOCK);
+    const size_t left = by_columns ? FN(part_start)(p->N, part, by_columns) : 0;
+    const size_t right = by_columns ? FN(part_start)(p->N, part + 1, by_columns) : p->N;
+    REAL *a_area = p->area->a + (size_t)member * p->area->a_entries;
+    const REAL *start = p->start;
+    size_t start_step = p->start_step;
+    for (size_t first = 0; first < p->K; first += BPTT_K_BLOCK, start = p->C, start_step = p->ldc) {
+        const size_t count = FN(least)(p->K - first, BPTT_K_BLOCK);
+        const REAL *b = p->packed + first * width;
+        for (size_t top = from; top < to; top += BPTT_ROW_BLOCK) {
+            const size_t rows = FN(least)(to - top, BPTT_ROW_BLOCK);
+            for (size_t m = 0; m < rows; m++) {
+                memcpy(a_area + m * BPTT_A_STRIDE, p->A + (top + m) * p->lda + first, count * sizeof(REAL));
+            }
+            for (size_t n = left; n < right; n += FN(NR)) {
+                const size_t columns = FN(least)(p->N - n, FN(NR));
+                for (size_t i = 0, m = 0, height; m < rows; i++, m += height) {
+                    height = FN(height)(rows, i);
+                    FN(tile_of_rows)(p->C + (top + m) * p->ldc + n, p->ldc,
+                                     start ? start + (top + m) * start_step + n : NULL, start_step,
+                                     a_area + m * BPTT_A_STRIDE, b + n * count, count, height, columns);
+                }
+            }
+        }
+    }
+}
+
 /* (1): C = start + A W, with W packed; start is (M,N), start_step apart, or NULL for 0. start may be C, or a row with
    start_step 0. */
 static void FN(product)(REAL *C,            /* out (M,N), ldc apart */
@@ -173,31 +232,22 @@ static void FN(product)(REAL *C,            /* out (M,N), ldc apart */
                         const REAL *A,      /* (M,K), lda apart */
                         size_t lda,
                         const REAL *packed, /* W (K,N) */
-                        REAL *a_area, size_t M, size_t K, size_t N) {
-    const size_t width = FN(whole_panels)(N);
-    for (size_t first = 0; first < K; first += BPTT_K_BLOCK, start = C, start_step = ldc) {
-        const size_t count = FN(least)(K - first, BPTT_K_BLOCK);
-        const REAL *b = packed + first * width;
-        if (M == 1) {
-            FN(product_of_row)(C, start, A + first, b, count, N);
-            continue;
+                        const FN(packing) *area, size_t M, size_t K, size_t N) {
+    if (M == 1) {
+        for (size_t first = 0; first < K; first += BPTT_K_BLOCK, start = C) {
+            const size_t count = FN(least)(K - first, BPTT_K_BLOCK);
+            FN(product_of_row)(C, start, A + first, packed + first * FN(whole_panels)(N), count, N);
         }
-        for (size_t top = 0; top < M; top += BPTT_ROW_BLOCK) {
-            const size_t rows = FN(least)(M - top, BPTT_ROW_BLOCK);
-            for (size_t m = 0; m < rows; m++) {
-                memcpy(a_area + m * BPTT_A_STRIDE, A + (top + m) * lda + first, count * sizeof(REAL));
-            }
-            for (size_t n = 0; n < N; n += FN(NR)) {
-                const size_t columns = FN(least)(N - n, FN(NR));
-                for (size_t i = 0, m = 0, height; m < rows; i++, m += height) {
-                    height = FN(height)(rows, i);
-                    FN(tile_of_rows)(C + (top + m) * ldc + n, ldc,
-                                     start ? start + (top + m) * start_step + n : NULL, start_step,
-                                     a_area + m * BPTT_A_STRIDE, b + n * count, count, height, columns);
-                }
-            }
-        }
+        return;
     }
+    FN(operands) what = {C, ldc, start, start_step, A, lda, packed, area, M, K, N, 1};
+    size_t parts = 1;
+    if (FN(is_shared)(area, M, K, N)) {
+        const size_t blocks = (M + BPTT_ROW_BLOCK - 1) / BPTT_ROW_BLOCK;
+        what.column_parts = blocks >= 4 && blocks <= BPTT_MOST_PARTS ? 0 : BPTT_MEMBERS;
+        parts = what.column_parts ? BPTT_MEMBERS : blocks;
+    }
+    bptt_team_do(area->team, FN(product_part), &what, parts);
 }
 
 /* The rows that a sum over time runs over: (T,B) of them, those of step 0 elsewhere if first is not NULL. */
@@ -218,6 +268,61 @@ static size_t FN(gather)(const REAL *a_rows[BPTT_K_BLOCK], const REAL *d_rows[BP
     return count;
 }
 
+/* What a sum over time is of, for each part of it. */
+typedef struct {
+    REAL *dW;
+    size_t ldw;
+    FN(series) A;
+    size_t lda;
+    const REAL *delta;
+    size_t ldd;
+    const int64_t *lengths;
+    const FN(packing) *area;
+    size_t T, B, M, N, parts;
+} FN(factors);
+
+/* Some columns of (2). */
+static void FN(part_of_sum)(void *what, size_t part, int member) {
+    const FN(factors) *p = what;
+    const size_t left = FN(part_start)(p->N, part, p->parts), right = FN(part_start)(p->N, part + 1, p->parts);
+    REAL *const area_a = p->area->a + (size_t)member * p->area->a_entries, *const area_b = p->area->b;
+    const size_t deepest = FN(least)(p->T * p->B, BPTT_K_BLOCK); /* the other thread may be at another block of rows */
+    const REAL *a_rows[BPTT_K_BLOCK], *d_rows[BPTT_K_BLOCK];
+    const REAL *start = NULL;
+    size_t row = 0, count = FN(gather)(a_rows, d_rows, &row, p->A, p->lda, p->delta, p->ldd, p->lengths, p->T, p->B);
+    do { /* once at least, for a sum without terms is 0 */
+        for (size_t n = left; n < right; n += FN(NR)) {
+            const size_t columns = FN(least)(p->N - n, FN(NR));
+            for (size_t k = 0; k < count; k++) {
+                REAL *b = area_b + n * deepest + k * FN(NR);
+                memcpy(b, d_rows[k] + n, columns * sizeof(REAL));
+                memset(b + columns, 0, (FN(NR) - columns) * sizeof(REAL));
+            }
+        }
+        for (size_t top = 0; top < p->M; top += BPTT_ROW_BLOCK) {
+            const size_t rows = FN(least)(p->M - top, BPTT_ROW_BLOCK);
+            for (size_t i = 0, m = 0, height; m < rows; i++, m += height) {
+                height = FN(height)(rows, i);
+                for (size_t k = 0; k < count; k++) {
+                    REAL *a = area_a + (i * count + k) * TILE_ROWS;
+                    for (size_t j = 0; j < height; j++) a[j] = a_rows[k][top + m + j];
+                }
+            }
+            for (size_t n = left; n < right; n += FN(NR)) {
+                const size_t columns = FN(least)(p->N - n, FN(NR));
+                for (size_t i = 0, m = 0, height; m < rows; i++, m += height) {
+                    height = FN(height)(rows, i);
+                    REAL *C = p->dW + (top + m) * p->ldw + n;
+                    FN(tile_of_columns)(C, p->ldw, start ? C : NULL, p->ldw, area_a + i * count * TILE_ROWS,
+                                        area_b + n * deepest, count, height, columns);
+                }
+            }
+        }
+        start = p->dW;
+        count = FN(gather)(a_rows, d_rows, &row, p->A, p->lda, p->delta, p->ldd, p->lengths, p->T, p->B);
+    } while (count > 0);
+}
+
 /* (2): dW = sum of a_n^T delta_n */
 static void FN(sum_of_outer)(REAL *dW,               /* out (M,N), ldw apart */
                              size_t ldw,
@@ -227,38 +332,7 @@ static void FN(sum_of_outer)(REAL *dW,               /* out (M,N), ldw apart */
                              size_t ldd,
                              const int64_t *lengths, /* (B,) */
                              FN(packing) area, size_t T, size_t B, size_t M, size_t N) {
-    const REAL *a_rows[BPTT_K_BLOCK], *d_rows[BPTT_K_BLOCK];
-    size_t n_row = 0, count = FN(gather)(a_rows, d_rows, &n_row, A, lda, delta, ldd, lengths, T, B);
-    const REAL *start = NULL;
-    do { /* once at least, for a sum without terms is 0 */
-        for (size_t n = 0; n < N; n += FN(NR)) {
-            const size_t columns = FN(least)(N - n, FN(NR));
-            for (size_t k = 0; k < count; k++) {
-                REAL *b = area.b + n * count + k * FN(NR);
-                memcpy(b, d_rows[k] + n, columns * sizeof(REAL));
-                memset(b + columns, 0, (FN(NR) - columns) * sizeof(REAL));
-            }
-        }
-        for (size_t top = 0; top < M; top += BPTT_ROW_BLOCK) {
-            const size_t rows = FN(least)(M - top, BPTT_ROW_BLOCK);
-            for (size_t i = 0, m = 0, height; m < rows; i++, m += height) {
-                height = FN(height)(rows, i);
-                for (size_t k = 0; k < count; k++) {
-                    REAL *a = area.a + (i * count + k) * TILE_ROWS;
-                    for (size_t j = 0; j < height; j++) a[j] = a_rows[k][top + m + j];
-                }
-            }
-            for (size_t n = 0; n < N; n += FN(NR)) {
-                const size_t columns = FN(least)(N - n, FN(NR));
-                for (size_t i = 0, m = 0, height; m < rows; i++, m += height) {
-                    height = FN(height)(rows, i);
-                    REAL *C = dW + (top + m) * ldw + n;
-                    FN(tile_of_columns)(C, ldw, start ? C : NULL, ldw, area.a + i * count * TILE_ROWS,
-                                        area.b + n * count, count, height, columns);
-                }
-            }
-        }
-        start = dW;
-        count = FN(gather)(a_rows, d_rows, &n_row, A, lda, delta, ldd, lengths, T, B);
-    } while (count > 0);
+    FN(factors) what = {dW, ldw, A, lda, delta, ldd, lengths, &area, T, B, M, N, 1};
+    if (FN(is_shared)(&area, M, T * B, N)) what.parts = BPTT_MEMBERS;
+    bptt_team_do(area.team, FN(part_of_sum), &what, what.parts);
 }

@@ -53,8 +53,8 @@ static int FN(gru_reset_after_forward)(REAL *restrict h,         /* out (T,B,H) 
     for (size_t t = 0; t < T; t++) {
         const REAL *h_prev = FN(previous)(h0, h, t, B, H);
         REAL *gates_t = gates + t * B * G;
-        FN(product)(gates_t, G, gates_t, G, h_prev, H, W_rz, area.a, B, H, 2 * H);         /* (1) */
-        FN(product)(q + t * B * H, H, b_h + 2 * H, 0, h_prev, H, W_n, area.a, B, H, H); /* (2) */
+        FN(product)(gates_t, G, gates_t, G, h_prev, H, W_rz, &area, B, H, 2 * H);         /* (1) */
+        FN(product)(q + t * B * H, H, b_h + 2 * H, 0, h_prev, H, W_n, &area, B, H, H); /* (2) */
         for (size_t row = 0; row < B; row++) {
             const size_t m = t * B + row;
             FN(gru_reset_after_step)(h + m * H, gates + m * G, q + m * H, b_h, h_prev + row * H, H);
@@ -129,7 +129,7 @@ static int FN(gru_reset_after_backward)(REAL *restrict dW_x,           /* out (D
                 FN(gru_reset_after_step_backward)(delta_t + row * G, delta + m * G, dh_t + row * H, gates + m * G,
                                                   q + m * H, h_prev + row * H, H);
             }
-            FN(product)(dh_t, H, dh_t, H, delta_t, G, area.b, area.a, B, G, H); /* (6) */
+            FN(product)(dh_t, H, dh_t, H, delta_t, G, area.b, &area, B, G, H); /* (6) */
             if (t == 0) FN(add)(dh0, dh_t, B * H);
         }
     }

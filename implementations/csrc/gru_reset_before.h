@@ -37,13 +37,13 @@ static int FN(gru_reset_before_forward)(REAL *restrict h,         /* out (T,B,H)
     for (size_t t = 0; t < T; t++) {
         const REAL *h_prev = FN(previous)(h0, h, t, B, H);
         REAL *gates_t = gates + t * B * G, *v_t = v + t * B * H, *h_t = h + t * B * H;
-        FN(product)(gates_t, G, gates_t, G, h_prev, H, W_rz, area.a, B, H, 2 * H); /* (1) */
+        FN(product)(gates_t, G, gates_t, G, h_prev, H, W_rz, &area, B, H, 2 * H); /* (1) */
         for (size_t row = 0; row < B; row++) {
             REAL *r = gates_t + row * G;
             FN(map_sigma)(r, r, 2 * H); /* (1): r and z are neighbours */
             for (size_t j = 0; j < H; j++) v_t[row * H + j] = r[j] * h_prev[row * H + j];
         }
-        FN(product)(gates_t + 2 * H, G, gates_t + 2 * H, G, v_t, H, W_n, area.a, B, H, H); /* (2) */
+        FN(product)(gates_t + 2 * H, G, gates_t + 2 * H, G, v_t, H, W_n, &area, B, H, H); /* (2) */
         for (size_t row = 0; row < B; row++) {
             REAL *z = gates_t + row * G + H, *n = z + H;
             FN(map_tanh)(n, n, H);
@@ -105,7 +105,7 @@ static int FN(gru_reset_before_backward)(REAL *restrict dW_x,           /* out (
                     carry[j] *= z[j]; /* (6) */
                 }
             }
-            FN(product)(dv, H, NULL, 0, now + 2 * H, G, W_nT, area.a, B, H, H); /* (5) */
+            FN(product)(dv, H, NULL, 0, now + 2 * H, G, W_nT, &area, B, H, H); /* (5) */
             for (size_t row = 0; row < B; row++) {
                 const size_t m = t * B + row;
                 if (!marks[m]) continue;
@@ -117,7 +117,7 @@ static int FN(gru_reset_before_backward)(REAL *restrict dW_x,           /* out (
                 }
             }
             if (sweep > 0) FN(add)(delta + t * B * G, delta_t, B * G);
-            FN(product)(dh_t, H, dh_t, H, now, G, W_rzT, area.a, B, 2 * H, H); /* (6) */
+            FN(product)(dh_t, H, dh_t, H, now, G, W_rzT, &area, B, 2 * H, H); /* (6) */
             if (t == 0) FN(add)(dh0, dh_t, B * H);
         }
     }

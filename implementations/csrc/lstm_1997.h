@@ -55,7 +55,7 @@ static int FN(lstm_1997_forward)(REAL *restrict h,          /* out (T,B,H) */
     for (size_t t = 0; t < T; t++) {
         const REAL *h_prev = FN(previous)(h0, h, t, B, H), *c_prev = FN(previous)(c0, c, t, B, H);
         REAL *gates_t = gates + t * B * G;
-        FN(product)(gates_t, G, gates_t, G, h_prev, H, area.b, area.a, B, H, G); /* (1) */
+        FN(product)(gates_t, G, gates_t, G, h_prev, H, area.b, &area, B, H, G); /* (1) */
         for (size_t r = 0; r < B; r++) {
             const size_t n = t * B + r;
             FN(lstm_1997_step)(h + n * H, c + n * H, tanh_c + n * H, gates + n * G, c_prev + r * H, H);
@@ -135,7 +135,7 @@ static int FN(lstm_1997_backward)(REAL *restrict dW_x,           /* out (D,3H) *
             if (s->truncation == BPTT_CEC) {
                 FN(zero)(dh_t, B * H);
             } else {
-                FN(product)(dh_t, H, NULL, 0, now, G, area.b, area.a, B, G, H); /* (6) */
+                FN(product)(dh_t, H, NULL, 0, now, G, area.b, &area, B, G, H); /* (6) */
             }
             if (t == 0) FN(add)(dh0, dh_t, B * H);
             if (t == 0) FN(add)(dc0, dc_t, B * H);

@@ -1,6 +1,6 @@
 /* module.c: the Python module implementations._bptt_c over the kernel. Limited API of CPython 3.11, no NumPy headers.
 
-       call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2), instructions="best")
+       call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2), instructions="best", threads=1)
        outputs(function) -> ((name, shape), ...), a shape as in signatures.h
        work(function, (T, B, D, H, K), itemsize) -> bytes of work memory that a call uses
        instructions() -> names of the instruction sets that can run here, the best one last
@@ -239,9 +239,10 @@ static PyObject *call(PyObject *module, PyObject *args) {
     PyObject *arrays;
     Py_ssize_t size[5];
     int activation, truncation;
+    int threads = 1;
     long long k1, k2;
-    if (!PyArg_ParseTuple(args, "sO!(nnnnn)(iiLL)|s:call", &name, &PyDict_Type, &arrays, &size[0], &size[1], &size[2],
-                          &size[3], &size[4], &activation, &truncation, &k1, &k2, &set)) {
+    if (!PyArg_ParseTuple(args, "sO!(nnnnn)(iiLL)|si:call", &name, &PyDict_Type, &arrays, &size[0], &size[1], &size[2],
+                          &size[3], &size[4], &activation, &truncation, &k1, &k2, &set, &threads)) {
         if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return NULL;
         PyErr_SetString(PyExc_ValueError, "call: a size or an option does not fit its C type");
         return NULL;
@@ -255,7 +256,7 @@ static PyObject *call(PyObject *module, PyObject *args) {
     const bptt_setting setting = {.T = (size_t)size[0], .B = (size_t)size[1], .D = (size_t)size[2],
                                   .H = (size_t)size[3], .K = (size_t)size[4], .activation = activation,
                                   .truncation = truncation, .k1 = k1, .k2 = k2,
-                                  .instructions = instructions};
+                                  .instructions = instructions, .threads = threads};
     bptt_call_frame frame = {.signature = bptt_signature_of(function)};
     PyObject *result = NULL;
     for (; frame.signature->arrays[frame.count].name; frame.count++) {
@@ -332,7 +333,7 @@ static PyObject *instructions(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef METHODS[] = {
-    {"call", call, METH_VARARGS, "call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2), instructions='best')"},
+    {"call", call, METH_VARARGS, "call(function, arrays, (T, B, D, H, K), (activation, truncation, k1, k2), instructions='best', threads=1)"},
     {"outputs", outputs, METH_VARARGS, "outputs(function) -> ((name, shape), ...)"},
     {"work", work, METH_VARARGS, "work(function, (T, B, D, H, K), itemsize) -> bytes"},
     {"instructions", instructions, METH_VARARGS, "instructions() -> names, the best one last"},

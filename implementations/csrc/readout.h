@@ -13,7 +13,7 @@ static int FN(readout_forward)(REAL *restrict o,          /* out (T,B,K) */
                                const bptt_setting *s) {
     const FN(packing) area = FN(part)(pack, s);
     FN(pack_weights)(area.b, W_hy, s->K, s->H, s->K);
-    FN(product)(o, s->K, b_y, 0, h, s->H, area.b, area.a, s->T * s->B, s->H, s->K); /* (1) */
+    FN(product)(o, s->K, b_y, 0, h, s->H, area.b, &area, s->T * s->B, s->H, s->K); /* (1) */
     return BPTT_OK;
 }
 
@@ -31,7 +31,7 @@ static int FN(readout_backward)(REAL *restrict dW_hy,      /* out (H,K) */
     if (status) return status;
     const FN(packing) area = FN(part)(pack, s);
     FN(pack_transposed)(area.b, W_hy, K, K, H);
-    FN(product)(dh, H, NULL, 0, d_o, K, area.b, area.a, T * B, K, H); /* (2) */
+    FN(product)(dh, H, NULL, 0, d_o, K, area.b, &area, T * B, K, H); /* (2) */
     for (size_t n = 0; n < T * B; n++) {
         if ((int64_t)(n / B) >= lengths[n % B]) FN(zero)(dh + n * H, H);
     }

@@ -332,7 +332,8 @@ static size_t pack_entries(const bptt_setting *s) {
     const size_t weights = most(most(packed(D, G), packed(G, D)), plus(packed(H, G), packed(G, H)));
     const size_t readout = most(most(packed(H, K), packed(K, H)), packed(rows, K));
     const size_t b = most(most(weights, readout), packed(rows, G));
-    return plus(plus(bptt_a_entries(s), b), 64 / sizeof(float)); /* the last: to align the first */
+    const size_t a = times(BPTT_MEMBERS, bptt_a_entries(s));
+    return plus(plus(a, b), 64 / sizeof(float)); /* the last: to align the first */
 }
 
 static size_t size_of(char letter, const bptt_setting *setting) {

@@ -74,7 +74,7 @@ static void FN(project)(REAL *a,       /* out (T,B,G) */
                         const REAL *x, /* (T,B,D) */
                         FN(packing) area, const bptt_setting *s, size_t G) {
     FN(pack_weights)(area.b, W, G, s->D, G);
-    FN(product)(a, G, b, 0, x, s->D, area.b, area.a, s->T * s->B, s->D, G);
+    FN(product)(a, G, b, 0, x, s->D, area.b, &area, s->T * s->B, s->D, G);
 }
 
 /* What every backward pass ends with: the gradients of a = x W + b, G columns wide. */
@@ -88,7 +88,7 @@ static void FN(input_gradients)(REAL *dW,               /* out (D,G) */
                                 FN(packing) area, const bptt_setting *s, size_t G) {
     const size_t T = s->T, B = s->B, D = s->D;
     FN(pack_transposed)(area.b, W, G, G, D);
-    FN(product)(dx, D, NULL, 0, delta, G, area.b, area.a, T * B, G, D);
+    FN(product)(dx, D, NULL, 0, delta, G, area.b, &area, T * B, G, D);
     FN(sum_of_outer)(dW, G, (FN(series)){NULL, x}, D, delta, G, lengths, area, T, B, D, G);
     FN(sum_of_rows)(db, delta, G, lengths, T, B, G);
 }

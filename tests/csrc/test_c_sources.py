@@ -55,7 +55,7 @@ def compiler() -> str:
     return found
 
 
-WARNINGS = ["-std=c11", "-Werror", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion"]
+WARNINGS = ["-std=c11", "-pthread", "-Werror", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion"]
 KERNEL = [str(path) for path in sorted(CSRC.glob("*.c")) if path.name != "module.c"]  # module.c needs Python
 
 
@@ -64,16 +64,18 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
 
 
-def test_c_sources_run_clean_under_sanitizers(compiler: str, tmp_path: Path) -> None:
-    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+@pytest.mark.parametrize(("kinds", "words"), [("address,undefined", []), ("thread", ["threads"])])
+def test_c_sources_run_clean_under_sanitizers(compiler: str, tmp_path: Path, kinds: str, words: list[str]) -> None:
+    sanitize = [f"-fsanitize={kinds}", "-fno-sanitize-recover=all"]
     empty = tmp_path / "empty.c"
     empty.write_text("int main(void) { return 0; }\n", encoding="utf-8")
-    if run(compiler, *sanitize, str(empty), "-o", str(tmp_path / "empty")).returncode:
-        pytest.skip(f"{compiler} has no address and undefined-behaviour sanitizers here")
+    built = run(compiler, *sanitize, str(empty), "-o", str(tmp_path / "empty"))
+    if built.returncode or run(str(tmp_path / "empty")).returncode:
+        pytest.skip(f"{compiler} has no sanitizers of {kinds} here")
     driver, program = str(ROOT / "tests" / "csrc" / "test_kernel.c"), str(tmp_path / "test_kernel")
     built = run(compiler, *WARNINGS, "-O0", "-g", *sanitize, driver, *KERNEL, "-o", program, "-lm")
     assert built.returncode == 0, built.stderr
-    ran = run(program)
+    ran = run(program, *words)
     assert (ran.returncode, ran.stdout) == (0, "0 failures\n"), ran.stdout + ran.stderr
 
 

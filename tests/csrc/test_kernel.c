@@ -2,8 +2,9 @@
 
    Built with the address and undefined-behaviour sanitizers, which see what leaves an array. What it asserts itself:
    inputs stay as they were; every entry of every output is written; float32 is near float64 (a smoke test's
-   bound, far above what rounding costs at these sizes); wrong options are refused; sweeps cover the mask of the
-   truncation once. Prints one line a failure; the status is 1 if there was one. */
+   bound, far above what rounding costs at these sizes); two threads write what one does, bit by bit; wrong options are
+   refused; sweeps cover the mask of the truncation once. Prints one line a failure; the status is 1 if there was one.
+   With the word `threads` it runs nothing but the two threads, for the thread sanitizer. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,10 @@ static const bptt_setting SIZES[] = {
 /* Where a product has more than one block of rows and of inner indices; too large for every truncation. */
 static const bptt_setting LARGE = {
     .T = 2, .B = 150, .D = 259, .H = 9, .K = 5,
+};
+/* Where every product of a step is cut in two as well. */
+static const bptt_setting WIDE = {
+    .T = 2, .B = 32, .D = 65, .H = 64, .K = 66, .truncation = BPTT_WINDOW, .k1 = 1,
 };
 static const bptt_setting CUTS[] = {
     {.truncation = BPTT_FULL},
@@ -110,6 +115,33 @@ static void test_function(int function, const bptt_setting *s) {
     compare(signature, &wide, &narrow);
     discard(&wide);
     discard(&narrow);
+}
+
+static void test_threads(int function, bptt_setting s, size_t real) {
+    const bptt_signature *signature = bptt_signature_of(function);
+    memory one = prepare(signature, &s, real), two = prepare(signature, &s, real);
+    for (s.threads = 1; s.threads <= 2; s.threads++) {
+        void *const *arrays = s.threads == 1 ? one.now : two.now;
+        const int status = real == sizeof(double) ? bptt_call_f64(function, arrays, &s) : bptt_call_f32(function, arrays, &s);
+        expect(status == BPTT_OK, signature->name, "a number of threads was refused");
+    }
+    for (size_t i = 0; i < one.count; i++) {
+        if (signature->arrays[i].role != BPTT_OUT) continue;
+        expect(!memcmp(one.now[i], two.now[i], one.bytes[i]), signature->name, "two threads differ from one");
+    }
+    discard(&one);
+    discard(&two);
+}
+
+static void test_all_threads(int instructions) {
+    for (int function = BPTT_READOUT_FORWARD; function < BPTT_FUNCTIONS; function++) {
+        bptt_setting s = function % 2 ? WIDE : LARGE;
+        s.instructions = instructions;
+        test_threads(function, s, sizeof(double));
+        s = WIDE;
+        s.instructions = instructions;
+        test_threads(function, s, sizeof(float));
+    }
 }
 
 /* Changes one option, or the first length, to what the kernel must refuse. */
@@ -221,9 +253,16 @@ static void test_functions(int instructions) {
     }
 }
 
-int main(void) {
+int main(int words, char **word) {
+    const int threads_alone = words > 1 && !strcmp(word[1], "threads");
     for (int instructions = BPTT_BEST; instructions < BPTT_INSTRUCTIONS; instructions++) {
-        if (instructions == BPTT_BEST || bptt_has(instructions)) test_functions(instructions);
+        if (instructions != BPTT_BEST && !bptt_has(instructions)) continue;
+        if (!threads_alone) test_functions(instructions);
+        if (instructions <= BPTT_PLAIN) test_all_threads(instructions);
+    }
+    if (threads_alone) {
+        printf("%d failures\n", failures(0));
+        return failures(0) != 0;
     }
     test_refusals();
     for (int64_t k1 = 1; k1 <= SPAN + 1; k1++) {
