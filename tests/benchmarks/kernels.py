@@ -120,6 +120,7 @@ def compiled_module(problem: Problem) -> Callable[[], Any]:
     from implementations import torch_compiled, torch_nn
 
     del torch_compiled  # imported for its check that there is a compiler
+    torch.compiler.reset()  # what was compiled for other rows counts towards a limit, past which nothing is compiled
     dtype = torch_nn.dtype_of(problem, [problem.dtype])
     module = torch_nn._module(problem, dtype)
     x, g = (torch_nn.tensor(array, dtype) for array in (problem.x, problem.loss.g))
@@ -205,8 +206,8 @@ def plot(rows: list[Row]) -> str:
     }  # fmt: skip
     left, top, width, step = 150, 40, 480, 14
 
-    def at(ratio: float) -> float:
-        return round(left + width * float(np.log(min(max(ratio, 0.5), 200) / 0.5) / np.log(400)), 1)
+    def at(value: float) -> float:
+        return round(left + width * float(np.log(min(max(value, 0.5), 200) / 0.5) / np.log(400)), 1)
 
     height = step * len(rows) + 10
     box = f"660 {top + height + 44}"
@@ -218,10 +219,10 @@ def plot(rows: list[Row]) -> str:
     for n, (name, colour) in enumerate(colours.items()):
         marks.append(f'<circle cx="{left - 100 + 120 * n}" cy="26" r="4" fill="{colour}"/>')
         marks.append(f'<text x="{left - 92 + 120 * n}" y="30">{name}</text>')
-    for ratio in (0.5, 1, 2, 5, 10, 20, 50, 100, 200):
-        x, shade = at(ratio), "black" if ratio == 1 else "#dddddd"
+    for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200):
+        x, shade = at(tick), "black" if tick == 1 else "#dddddd"
         marks.append(f'<line x1="{x}" y1="{top}" x2="{x}" y2="{top + height}" stroke="{shade}"/>')
-        marks.append(f'<text x="{x}" y="{top + height + 16}" text-anchor="middle">{ratio:g}</text>')
+        marks.append(f'<text x="{x}" y="{top + height + 16}" text-anchor="middle">{tick:g}</text>')
     for n, (cell, dtype, sizes, times) in enumerate(rows):
         y = top + 12 + step * n
         words = f"{NAMES[cell]} {dtype} {','.join(str(size) for size in sizes)}"
