@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Print the list."""
     if arguments.what == "implementations":
         for name, reason in availability().items():
-            print(f"{name:10} {BUILT_IN[name].summary}" if reason is None else f"{name:10} unavailable: {reason}")
+            print(f"{name:13} {BUILT_IN[name].summary}" if reason is None else f"{name:13} unavailable: {reason}")
     elif arguments.what == "properties":
         for prop in PROPERTIES.values():
             print(f"{prop.id}\n    {prop.statement}\n    source: {prop.source}")
