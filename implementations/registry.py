@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A built-in target: its name, the module that adapts it, what it is, and what it needs beyond NumPy."""
+    """A built-in target: its name, the module that adapts it, what it is, and what it needs beyond NumPy.
+
+    compiles  for sizes that it has not met, which takes seconds: it is asked where it is named, not where all are
+    """
 
     name: str
     module: str
     summary: str
     requires: str | None = None
+    compiles: bool = False
 
 
 BUILT_IN: dict[str, BuiltIn] = {
@@ -27,9 +31,15 @@ BUILT_IN: dict[str, BuiltIn] = {
         BuiltIn("torch", "implementations.torch_autograd", "PyTorch autograd over an unrolled loop", "torch"),
         BuiltIn("torch-nn", "implementations.torch_nn", "torch.nn.RNN, LSTM and GRU as they are shipped", "torch"),
         BuiltIn(
-            "torch-compile", "implementations.torch_compiled", "`torch`, its steps compiled by torch.compile", "torch"
+            "torch-compile",
+            "implementations.torch_compiled",
+            "`torch`, its steps compiled by torch.compile",
+            "torch",
+            compiles=True,
         ),
-        BuiltIn("jax", "implementations.jax_scan", "JAX: lax.scan compiled by XLA, and its derivative", "jax"),
+        BuiltIn(
+            "jax", "implementations.jax_scan", "JAX: lax.scan compiled by XLA, and its derivative", "jax", compiles=True
+        ),
     )
 }
 
@@ -81,6 +91,11 @@ def availability() -> dict[str, str | None]:
         else:
             found[name] = None
     return found
+
+
+def prompt() -> list[str]:
+    """The names of the built-in targets that can be loaded and compile nothing: those to ask where none is named."""
+    return [name for name, reason in availability().items() if reason is None and not BUILT_IN[name].compiles]
 
 
 def _reason(target: BuiltIn, error: ImportError) -> str:

@@ -14,7 +14,7 @@ from conformance.errors import TargetUnavailable, UsageError
 from conformance.messages import comparison_line, failure_message
 from conformance.render import visible
 from conformance.targets import DEFAULT, Setting, resolve
-from implementations.registry import availability
+from implementations.registry import prompt
 from properties import PROPERTIES
 from properties.base import Case
 
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Exit status 1 if the case fails, 3 if it says nothing, 0 if it passes."""
     saved = read_case(arguments.case)
     setting = setting_of(arguments)
-    names = [arguments.target] if arguments.target else [n for n, why in availability().items() if why is None]
+    names = [arguments.target] if arguments.target else prompt()
     return max(
         (replay(name, saved.property, saved.case, saved.companion, setting) for name in names), key=(0, 3, 1).index
     )

@@ -84,7 +84,7 @@ def behind_function(adapter: Adapter, problem: Problem) -> Behind:
 
 def unrolled_loop(problem: Problem) -> Behind:
     """The forward loop of the target `torch`, differentiated by autograd itself; untruncated."""
-    step = torch_autograd._step_of(problem)
+    step = torch_autograd.step_of(problem.cell, problem.activation, problem.truncation.kind)
     given = leaves(problem)
     T, B, _ = problem.x.shape
     length = torch_autograd.row_lengths(problem.lengths, T, B)

@@ -28,7 +28,7 @@ from bptt.problem import Loss, Problem
 from bptt.truncation import Truncation
 from conformance.bench import TargetBench, Truths
 from conformance.targets import Target
-from implementations.registry import availability
+from implementations.registry import prompt
 from oracle.errors import PrecisionExhausted
 from properties.compare import against_truth
 from tests.deep.agreement import write
@@ -118,7 +118,7 @@ def variants(file: str) -> list[str]:
 
 def targets() -> list[Target]:
     """Every honest implementation there is."""
-    names = [name for name, reason in availability().items() if reason is None]
+    names = prompt()
     names += [f"{VARIANTS / file}.py:{name}" for file in ("cells", "elman") for name in variants(file)]
     return [in_process(name) for name in names]
 
