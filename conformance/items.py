@@ -99,6 +99,7 @@ def _heed() -> None:
     """In a process of the pool: Ctrl-C is the first process's business; when that says so, end the workers and go."""
 
     def leave(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it comes again when another process of the pool has gone
         close_all()
         os._exit(143)
 

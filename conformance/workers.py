@@ -86,8 +86,8 @@ class Worker:
         return reply, self._arrays
 
     def close(self) -> None:
-        """End the process and all it has started."""
-        process, self._process = self._process, None
+        """End the process and all it has started. What interrupts this may call it again."""
+        process = self._process
         if process is None:
             return
         with contextlib.suppress(OSError):
@@ -109,6 +109,7 @@ class Worker:
         for stray in _marked(self._mark):
             with contextlib.suppress(psutil.Error):
                 stray.kill()
+        self._process = None
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -278,7 +279,8 @@ OPEN: list[Worker] = []
 def close_all() -> None:
     """End every worker of this process."""
     while OPEN:
-        OPEN.pop().close()
+        OPEN[-1].close()
+        OPEN.pop()
 
 
 multiprocessing.util.Finalize(None, close_all, exitpriority=10)  # a process of a pool has no other exit

@@ -113,10 +113,9 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     slept = str(200_000 + os.getpid())
     monkeypatch.setenv("SLEEP", slept)
     command = [sys.executable, "-m", "conformance", "certify", f"{ADAPTERS / 'misbehaving.py'}:forks", "--jobs", "2"]
-    run = subprocess.Popen(
-        [*command, "--report-dir", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs have it ignored
-    )  # fmt: skip
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background have it ignored
+    run = subprocess.Popen([*command, "--report-dir", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, ours)
     end = time.monotonic() + 60
     while not left(f"sleep {slept}") and time.monotonic() < end:
         time.sleep(0.1)
