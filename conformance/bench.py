@@ -83,9 +83,10 @@ class Executed:
 
 
 def _names(reply: Message) -> set[str]:
-    """The extra keys that a worker says it left out."""
+    """The extra keys that a worker says it left out, in characters that can be written."""
     extra = reply.get("extra")
-    return {name[:80] for name in extra[:100] if isinstance(name, str)} if isinstance(extra, list) else set()
+    names = [name[:80] for name in extra[:100] if isinstance(name, str)] if isinstance(extra, list) else []
+    return {name.encode("utf-8", "backslashreplace").decode() for name in names}
 
 
 class Truths:

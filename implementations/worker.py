@@ -289,13 +289,14 @@ class Loaded(NamedTuple):
     file: str | None
 
 
-def load(kind: str, place: str, function: str, folders: list[str]) -> Loaded:
+def load(kind: str, place: str, function: str, folders: list[str], home: Path | None = None) -> Loaded:
     """Load an adapter anew. Raises: NotLoaded.
 
     built-in  place is a name of implementations.registry
     path      place is a file, executed each time it is asked for
     module    place is the dotted name of a module
     folders   are last on sys.path meanwhile, so that they shadow nothing
+    home      what a file's path is relative to, wherever an adapter went since (default: the working directory)
     """
     added = [folder for folder in folders if folder not in sys.path]
     sys.path += added
@@ -303,7 +304,7 @@ def load(kind: str, place: str, function: str, folders: list[str]) -> Loaded:
         if kind == "built-in":
             module = _built_in(place)
         elif kind == "path":
-            module = _from_file(place)
+            module = _from_file(place, home or Path.cwd())
         else:
             module = _from_module(place)
     finally:
@@ -321,17 +322,18 @@ def _built_in(name: str) -> Any:
         raise NotLoaded("unavailable", str(error)) from error
 
 
-def _from_file(place: str) -> Any:
+def _from_file(place: str, home: Path) -> Any:
     path = Path(place)
-    if not path.is_file():
+    file = (home / path).resolve()
+    if not file.is_file():
         raise NotLoaded("usage", f"there is no file {path}; expected an adapter, path/to/adapter.py[:function]")
-    name = "bpttcheck_target_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(name, path)
+    name = "bpttcheck_target_" + hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise NotLoaded("usage", f"{path} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.append(str(path.resolve().parent))
+    sys.path.append(str(file.parent))
     try:
         spec.loader.exec_module(module)
     except BaseException as error:  # an adapter may raise anything, SystemExit too
@@ -340,8 +342,8 @@ def _from_file(place: str) -> Any:
             raise
         raise NotLoaded("usage", f"loading {path} raised {describe(error)}; expected it to import") from error
     finally:
-        if str(path.resolve().parent) in sys.path:
-            sys.path.remove(str(path.resolve().parent))
+        if str(file.parent) in sys.path:
+            sys.path.remove(str(file.parent))
     return module
 
 
@@ -387,6 +389,7 @@ class Servant:
         self.adapter = adapter
         self.held: list[Held] = []
         self.before = compiled()
+        self.home = Path.cwd()
 
     def answer(self, request: Message, arrays: Arrays) -> tuple[Message, Arrays]:
         """What is answered to a request; nothing that an adapter does is raised. Raises: Malformed."""
@@ -407,11 +410,12 @@ class Servant:
         self.held = []
         try:
             target = request["target"]
-            place = [target["kind"], target["place"], target["function"], list(target["folders"])]
+            kind, place, function = target["kind"], target["place"], target["function"]
+            folders = list(target["folders"])
         except (KeyError, TypeError) as error:
             raise Malformed(f"a start without its target ({describe(error)})") from error
         try:
-            self.adapter = load(*place)
+            self.adapter = load(kind, place, function, folders, self.home)
             supports = plain(self.adapter.supports)
         except NotLoaded as error:
             return {"type": "failed", "kind": error.kind, "reason": str(error)}

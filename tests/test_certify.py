@@ -37,6 +37,16 @@ def results_of(folder: Path) -> dict[str, Any]:
     return results
 
 
+def test_certify_takes_an_adapter_that_goes_elsewhere_and_names_what_cannot_be_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(HERE)
+    words = ["certify", "adapters/goes_elsewhere.py", *QUICK, "--jobs", "1", "--report-dir", str(tmp_path)]
+    status, out, err = run(capsys, *words)
+    assert status == 0, out + err
+    said = (tmp_path / "results.json").read_text(encoding="utf-8")
+    assert "x\\\\ud800" in said
+    (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_certify_accepts_a_correct_adapter_and_writes_every_form(capsys, tmp_path):
     status, out, _ = run(capsys, "certify", GOOD, "--profile", "smoke", "--jobs", "1", "--report-dir", str(tmp_path))
     assert status == 0

@@ -19,7 +19,7 @@ from oracle.exact import Exact
 from properties import PROPERTIES, exact_problems, extremes, readout_locality, shapes, strategies
 from properties.batch_consistency import reordered
 from properties.causality import with_losses_until
-from properties.edges import FAR, SIZES, edge_problems, generic
+from properties.edges import FAR, ORDERS, SEVERAL, SIZES, edge_problems, generic
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
 from properties.norm_preservation import is_signed_permutation, within_theorem
 from properties.padding_invariance import extended
@@ -280,6 +280,14 @@ def test_edge_problems_are_at_the_edges_and_truncated_ones_are_cut():
     assert all((p.truncation.k or p.truncation.k1) <= max(1, min(p.T // 3, 20)) for p in cut)
     empty = [p for p in found if p.lengths is not None and (p.lengths == 0).any()]
     assert {p.truncation.kind for p in empty} >= {"full", "window", "chunk", "periodic"}
+    several = [p for p in found if (p.T, p.B, p.D, p.H) in {sizes[:4] for sizes in SEVERAL}]
+    assert len(several) == len(SEVERAL)
+    assert all(p.truncation.kind == "full" for p in several)
+    labels = [p.loss.target for p in several if p.loss.kind == "cross_entropy"]
+    assert labels
+    assert all(target.dtype.kind == "i" and (target == target.max()).any() for target in labels)
+    ordered = [p.lengths.tolist() for p in found if p.lengths is not None and p.truncation.k2 == 4]
+    assert all(lengths in ordered for lengths in ORDERS.values())
     assert any(p.h0 is None for p in found)
     assert any(np.abs(p.x).max() > 700 for p in found)
     assert all(p.loss.scale == 0.5 for p in found if p.loss.kind == "squared_error")

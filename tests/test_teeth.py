@@ -51,5 +51,12 @@ def test_correct_variant_is_not_accused(name):
             assert finding.verdict in ("pass", "unsupported", "inconclusive"), finding.smallest
 
 
+@pytest.mark.parametrize("name", load("mutants", "far_out").NAMES)
+def test_bug_that_shows_far_out_is_caught_by_the_fixed_problems(name):
+    target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:{name}")
+    prop, bench = PROPERTIES["oracle-agreement"], TargetBench(target, "float64")
+    assert Search(prop, bench, "elman", "float64", BRIEF, 0).run().verdict == "fail"
+
+
 def test_every_property_catches_a_planted_bug_that_names_it():
     assert {planted.caught_by for planted in PLANTED.values()} == set(PROPERTIES)
