@@ -30,6 +30,10 @@ SIZES = (  # T, B, D, H, K
     (4, 5, 3, 65, 17),
     (3, 17, 33, 4, 33),
 )
+SEVERAL = ((19, 9, 18, 19, 10), (18, 3, 34, 20, 9), (35, 5, 17, 37, 33), (313, 1, 1, 2, 2), (2, 1, 2, 137, 2))
+"""Where several axes are beyond a tile at once, and where one is far beyond."""
+ORDERS = {"ascending": [1, 2, 3, 4, 5, 6, 7], "descending": [7, 6, 5, 4, 3, 2, 1], "odd one out": [6, 3, 5, 6]}
+"""Lengths in order, which a kernel that sorts rows may take another way; one that alone ends inside a block of 3."""
 FARTHEST = 20
 """Steps that a truncated problem reaches back at most: passes of a long sequence cost."""
 FAR = {"float64": 800.0, "float32": 110.0, "float16": 14.0, "bfloat16": 110.0}
@@ -58,6 +62,45 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
             if problem is not None:
                 yield problem
     yield from _empty_rows(support, cell, dtype, shape)
+    yield from _several(support, cell, dtype, shape)
+    yield from _ordered_rows(support, cell, dtype, shape)
+
+
+def _several(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Kernels that are right at one wide axis at a time may not be where tiles meet, nor far out."""
+    losses, readouts = itertools.cycle(reversed(shape.losses)), itertools.cycle(shape.readouts)
+    activations, reductions = itertools.cycle(shape.activations), itertools.cycle(shape.reductions or ("sum",))
+    for i, sizes in enumerate(SEVERAL):
+        names: dict[str, Any] = {"readouts": next(readouts), "losses": next(losses), "activations": next(activations)}
+        names |= {"truncations": shape.truncations[0], "reductions": next(reductions)}
+        problem = generic(4000 + i, support, cell, dtype, sizes, names)
+        if problem is not None:
+            yield problem if problem.loss.kind != "cross_entropy" else _labelled(problem)
+
+
+def _labelled(problem: Problem) -> Problem:
+    """The same with a class a row for its probabilities: all of them in turn, the last one first."""
+    count = problem.T * problem.B
+    target = problem.K - 1 - np.arange(count).reshape(problem.T, problem.B) % problem.K
+    return replace(problem, loss=replace(problem.loss, target=target))
+
+
+def _ordered_rows(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Rows in the order of their lengths, and lengths beside the blocks of a truncation."""
+    if not shape.lengths:
+        return
+    kind = "periodic" if "periodic" in shape.truncations else shape.truncations[-1]
+    for i, (loss, lengths) in enumerate(zip(itertools.cycle(shape.losses), ORDERS.values())):
+        names: dict[str, Any] = {"readouts": shape.readouts[i % len(shape.readouts)], "losses": loss}
+        names |= {
+            "truncations": kind,
+            "activations": shape.activations[0],
+            "reductions": (shape.reductions or ("sum",))[0],
+        }
+        problem = generic(5000 + 2 * i, support, cell, dtype, (max(lengths), len(lengths), 2, 3, 3), names)
+        if problem is not None:
+            cut = Truncation("periodic", k1=3, k2=4) if kind == "periodic" else problem.truncation
+            yield replace(problem, lengths=np.array(lengths), truncation=cut)
 
 
 def _empty_rows(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
