@@ -5,6 +5,7 @@ s_t = step(x_t, s_{t-1}) for t <= length, s_t = s_{t-1} after it        o_t = h_
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from math import prod
@@ -102,8 +103,9 @@ def _loss(out: Unrolled) -> None:
     problem, N = out.problem, out.N
     T, B, K = problem.T, problem.B, problem.K
     lengths = problem.row_lengths.tolist()
-    ratios = {weight: N.ratio(weight) for weight in row_weights(problem)}
-    weights = [ratios[weight] for weight in row_weights(problem)]
+    fractions = row_weights(problem)
+    ratios = {weight: N.ratio(weight) for weight in fractions}
+    weights = [ratios[weight] for weight in fractions]
     rows = [(t * B + b, weights[b]) for t in range(T) for b in range(B) if t < lengths[b]]
     terms, found = _row_losses(out, rows)
     gradient: list[Any] = [[N.scalar(0)] * K] * (T * B)
@@ -180,21 +182,26 @@ def _cross_entropy_of_labels(out: Unrolled, rows: Rows) -> RowLosses:
     N, K = out.N, out.problem.K
     assert out.problem.loss.target is not None
     labels = out.problem.loss.target.reshape(-1).tolist()
-    outputs = out.outputs.data
+    outputs = [out.outputs.row(i) for i, _ in rows]
+    shifts = list(map(max, outputs))
+    powers = list(map(N.exp, map(sub, chain.from_iterable(outputs), _each(shifts, K))))
+    totals = [N.sum(powers[n : n + K]) for n in range(0, len(powers), K)]
+    gradient = list(map(mul, powers, _each([w / total for (_, w), total in zip(rows, totals, strict=True)], K)))
     groups: dict[int, tuple[Any, list[Any], list[Any]]] = {}  # by weight: w, the shift - o_label, the totals
-    gradients = []
-    for i, w in rows:
-        label, o = labels[i], outputs[i * K : i * K + K]
-        powers, total, shift = shifted_powers(N, o)
-        gradient = list(map(mul, powers, repeat(w / total)))
-        gradient[label] = w * (powers[label] / total - 1)  # exactly 0 where there is one class
-        gradients.append(gradient)
+    for n, (i, w) in enumerate(rows):
+        label, total = labels[i], totals[n]
+        gradient[n * K + label] = w * (powers[n * K + label] / total - 1)  # exactly 0 where there is one class
         if id(w) not in groups:
             groups[id(w)] = (w, [], [])
-        groups[id(w)][1].append(shift - o[label])
+        groups[id(w)][1].append(shifts[n] - outputs[n][label])
         groups[id(w)][2].append(total)
     terms = [w * (N.sum(differences) + N.log(prod(totals))) for w, differences, totals in groups.values()]
-    return terms, gradients
+    return terms, [gradient[n : n + K] for n in range(0, len(gradient), K)]
+
+
+def _each(values: list[Any], times: int) -> Iterator[Any]:
+    """Every value so many times."""
+    return chain.from_iterable(map(repeat, values, repeat(times)))
 
 
 def shifted_powers(N: Numbers, o: list[Any]) -> tuple[list[Any], Any, Any]:
