@@ -222,25 +222,22 @@ class Search:
 
     def _delete(self) -> None:
         """Leave out parts of the smallest case as long as the rest fails."""
-        smallest, judged = self.finding.smallest, 0
-        left = min(self.profile.shrinks, MOST_DELETIONS)
-        while smallest is not None:
-            found = None
+        judged = 0
+        while (smallest := self.finding.smallest) is not None:
             for problem in deletions(smallest.case.problem):
                 case = replace(smallest.case, problem=problem)
                 if self._name(case) in self.outcomes or not self.bench.support.serves(problem):
                     continue
-                if judged >= left or self.timeouts >= MOST_TIMEOUTS:
+                if judged >= min(self.profile.shrinks, MOST_DELETIONS) or self.timeouts >= MOST_TIMEOUTS:
                     return
                 judged += 1
-                with contextlib.suppress(
-                    KeyError, IndexError, ValueError, AssertionError
-                ):  # parameters of a larger one
-                    found = self._outcome(case)
-                if found is not None and found.failed:
-                    self.finding.smallest = found
-                    break
-            smallest = found if found is not None and found.failed else None
+                # The parameters may be those of a larger problem alone.
+                with contextlib.suppress(KeyError, IndexError, ValueError, AssertionError):
+                    if self._outcome(case).failed:
+                        self.finding.smallest = self.outcomes[self._name(case)]
+                        break
+            else:
+                return
 
     def _draw(self, drawn: SearchStrategy[Case], round_: int) -> None:
         """Let Hypothesis draw until enough examples were conclusive, or one failed and was shrunk."""

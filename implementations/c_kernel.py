@@ -20,6 +20,7 @@ import numpy as np
 
 from implementations import _bptt_c  # type: ignore[attr-defined]  # compiled
 from implementations.losses import evaluate
+from implementations.offered import require
 from implementations.truncation import row_lengths
 
 SUPPORTS: dict[str, Any] = {
@@ -50,7 +51,7 @@ def gradients(problem: Any) -> dict[str, Any]:
     Error:  nothing is computed in a wider type; overflow and underflow go into the result without a warning.
     Raises: NotImplementedError for what SUPPORTS does not list; ValueError naming an array of the wrong size.
     """
-    _require_support(problem)
+    require(problem, SUPPORTS)
     with np.errstate(all="ignore"):
         return _solve(problem)
 
@@ -140,26 +141,6 @@ def _layout(
             end += -(-math.prod(shape) // align) * align
         found.append((end, places))
     return found
-
-
-def _require_support(problem: Any) -> None:
-    """Raise NotImplementedError, naming the field, for what SUPPORTS does not list."""
-    asked = [
-        ("cells", problem.cell),
-        ("readouts", problem.readout),
-        ("losses", problem.loss.kind),
-        ("truncations", problem.truncation.kind),
-        ("dtypes", problem.dtype),
-    ]
-    if problem.cell == "elman":
-        asked.append(("activations", problem.activation))
-    for field, name in asked:
-        if name not in SUPPORTS[field]:
-            message = f"{field}: {name!r}; known: {', '.join(SUPPORTS[field])}"
-            raise NotImplementedError(message)
-    if problem.truncation.kind == "cec" and problem.cell != "lstm_1997":
-        message = f"truncation 'cec' for {problem.cell!r}; it is defined for 'lstm_1997' only"
-        raise NotImplementedError(message)
 
 
 def _options(problem: Any) -> tuple[int, int, int, int]:

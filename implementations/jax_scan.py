@@ -20,6 +20,8 @@ import numpy.typing as npt
 from jax import lax
 from jax import numpy as jnp
 
+from implementations.losses import divisors
+from implementations.offered import require
 from implementations.truncation import row_lengths, sweeps
 
 SUPPORTS: dict[str, Any] = {
@@ -66,7 +68,7 @@ def gradients(problem: Any) -> dict[str, Any]:
     Shapes: loss scalar, h and c (T,B,H), o (T,B,K), dx (T,B,D), dh0 and dc0 (B,H), d + name as the parameter.
     Raises: NotImplementedError for what SUPPORTS does not list.
     """
-    _refuse(problem)
+    require(problem, SUPPORTS)
     with jax.enable_x64(problem.dtype == "float64"):
         kind, arrays = _padded(problem)
         if len(_seen) >= KEPT:
@@ -78,27 +80,6 @@ def gradients(problem: Any) -> dict[str, Any]:
 
 
 _seen: set[Any] = set()
-
-
-def _refuse(problem: Any) -> None:
-    """Raise NotImplementedError for what is not offered."""
-    loss = problem.loss
-    asked = {
-        "cell": (problem.cell, SUPPORTS["cells"]),
-        "dtype": (problem.dtype, SUPPORTS["dtypes"]),
-        "readout": (problem.readout, SUPPORTS["readouts"]),
-        "loss": (loss.kind, SUPPORTS["losses"]),
-        "truncation": (problem.truncation.kind, SUPPORTS["truncations"]),
-    }
-    if problem.cell == "elman":
-        asked["activation"] = (problem.activation, SUPPORTS["activations"])
-    for what, (got, known) in asked.items():
-        if got not in known:
-            message = f"{what} {got!r}; known: {', '.join(known)}"
-            raise NotImplementedError(message)
-    if problem.truncation.kind == "cec" and problem.cell != "lstm_1997":
-        message = f"truncation 'cec' for {problem.cell!r}; it is defined for 'lstm_1997' only"
-        raise NotImplementedError(message)
 
 
 # ---- sizes -----------------------------------------------------------------------------------------------------------
@@ -146,7 +127,7 @@ def _padded(problem: Any) -> tuple[Kind, dict[str, Any]]:
         "finals": [_to(nothing if g is None else g, [sizes["B"], sizes["H"]]) for g in finals],
         "outputs": np.array(K),
         "length": _to(length, [sizes["B"]]),
-        "divisor": _to(_divisor(loss, length, problem.dtype), [sizes["B"]], 1),
+        "divisor": _to(divisors(loss, length).astype(problem.dtype), [sizes["B"]], 1),
         "first": _to(np.array([one.first for one in passes]), [sizes["S"]]),
         "last": _to(np.array([one.last for one in passes]), [sizes["S"]]),
         "bottom": _to(np.array([one.bottom for one in passes]), [sizes["S"]]),
@@ -197,21 +178,6 @@ def _cut(problem: Any, found: dict[str, Array]) -> dict[str, Array]:
             split = array.reshape(*array.shape[:-1], gates, array.shape[-1] // gates)
             out[key] = split[tuple(slice(n) for n in (*shape[:-1], gates, H))].reshape(shape)
     return {key: np.array(array) for key, array in out.items()}
-
-
-def _divisor(loss: Any, length: Array, dtype: str) -> Array:
-    """(B,): what the sum of a row's losses is divided by, an integer."""
-    B = len(length)
-    match loss.time_reduction, loss.batch_reduction:
-        case "tokens", "tokens":
-            found = np.full(B, max(length.sum(), 1))
-        case ("sum" | "mean") as over_time, ("sum" | "mean") as over_batch:
-            steps = np.maximum(length, 1) if over_time == "mean" else np.ones(B, np.int64)
-            found = steps * (B if over_batch == "mean" else 1)
-        case other:
-            message = f"reductions {other}; known: sum, mean, tokens in both"
-            raise NotImplementedError(message)
-    return found.astype(dtype)
 
 
 # ---- what is compiled --------------------------------------------------------------------------------------------
@@ -282,7 +248,7 @@ def _unroll(
     kind: Kind, params: Named, start: State, steps: dict[str, jax.Array], length: jax.Array, floor: jax.Array | None
 ) -> State:
     """The states after each of the steps, (n,B,H) each; a row that is over keeps its state."""
-    step = partial(_step_of(kind), params)
+    step = partial(step_of(kind), params)
 
     def body(state: State, at: tuple[jax.Array, jax.Array]) -> tuple[State, State]:
         x, t = at
@@ -397,7 +363,7 @@ _STEPS: dict[str, Callable[[Named, jax.Array, State], State]] = {
 }
 
 
-def _step_of(kind: Kind) -> Callable[[Named, jax.Array, State], State]:
+def step_of(kind: Kind) -> Callable[[Named, jax.Array, State], State]:
     """Choose the forward step of a cell."""
     if kind.cell == "elman":
         return partial(_elman, phi=_ACTIVATIONS[str(kind.activation)])

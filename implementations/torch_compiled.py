@@ -20,6 +20,9 @@ SUPPORTS: dict[str, Any] = torch_autograd.SUPPORTS
 OFTEN = 1024
 """How many sizes and dtypes a step may be compiled for; past its own limit torch.compile would go on without."""
 
+if not hasattr(_dynamo.config, "recompile_limit"):
+    message = f"torch.compile of PyTorch {torch.__version__} has no recompile_limit; it takes a later one"
+    raise ImportError(message)
 try:
     get_cpp_compiler()
 except (InvalidCxxCompiler, RuntimeError) as error:

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from bptt.support import ACTIVATIONS
 from bptt.truncation import Sweep, sweeps
 from oracle.numbers import Matrix, stack
 from oracle.trace import Node
 from oracle.unrolled import Unrolled
 
 Adjoints = dict[Node, "Terms"]
-ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity")
 
 
 class Terms:
@@ -89,8 +89,8 @@ class Reverse:
 
     def _seed(self, carry: dict[str, Terms], s: int, seeds: list[bool]) -> None:
         """Add what the losses of step s send to the state: dL/do W_hy^T, and the final cotangents of rows that end."""
-        u, B, K = self.u, self.u.problem.B, self.u.problem.K
-        do = self.N.kept(Matrix(B, K, u.cotangents.data[(s - 1) * B * K : s * B * K]), seeds)
+        u, B = self.u, self.u.problem.B
+        do = self.N.kept(u.cotangents.rows_from((s - 1) * B, B), seeds)
         if u.readout is None:
             carry["h"].addends += (do,)
         else:

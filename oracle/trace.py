@@ -26,7 +26,7 @@ class Node:
     left     U of (1), for a linear
     below    whose values V of (1) is made of, in order, for a linear
     constant whether it is a parameter, or a block of one: the same node at every step
-    slope    phi'(a) of an activation, filled in when first asked for
+    slope    phi'(a) of an activation, filled in by the reverse mode
     """
 
     __slots__ = ("below", "constant", "extra", "inputs", "left", "name", "op", "products", "slope", "value")

@@ -78,7 +78,7 @@ def unroll(problem: Problem, N: Numbers) -> Unrolled:
     cec = problem.truncation.kind == "cec"
     for t in range(T):
         trace.nodes = []
-        x_t = Node("leaf", Matrix(B, D, x_all.data[t * B * D : (t + 1) * B * D]), name="x")
+        x_t = Node("leaf", x_all.rows_from(t * B, B), name="x")
         state = {name: Node("leaf", out.states[name][-1], name=name) for name in spec.states}
         new = spec.step(trace, w, x_t, state, problem.activation, cec)
         out.steps.append(Step({"x": x_t, **state}, new, trace.nodes))

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bptt.errors import ProblemError
 from bptt.problem import Problem
 from properties.pieces import rows, take
 from properties.strategies import Array
@@ -40,7 +41,11 @@ def deletions(problem: Problem) -> Iterator[Problem]:
         part = size // 2
         while part:
             for start in range(0, size - part + 1, part):
-                yield without(problem, kind, list(range(start, start + part)))
+                try:
+                    smaller = without(problem, kind, list(range(start, start + part)))
+                except ProblemError:  # probabilities that were rounded need not add up to 1 any longer
+                    continue
+                yield smaller
             part //= 2
 
 

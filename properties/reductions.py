@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import hypothesis
 import numpy as np
 from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 
+from bptt.errors import ProblemError
 from bptt.problem import Loss, Problem
 from bptt.truncation import Truncation
 from properties.base import Case
@@ -26,7 +28,14 @@ KEPT = 7
 
 def reductions(case: Case) -> SearchStrategy[Case]:
     """Cases that are the given one made smaller or simpler, the given one among them."""
-    return Recipe(lambda draw: Case(reduce_problem(draw, case.problem), case.parameters))
+
+    def build(draw: Draw) -> Case:
+        try:
+            return Case(reduce_problem(draw, case.problem), case.parameters)
+        except ProblemError:  # probabilities that were rounded need not add up to 1 any longer
+            hypothesis.reject()
+
+    return Recipe(build)
 
 
 def reduce_problem(draw: Draw, problem: Problem) -> Problem:

@@ -159,8 +159,9 @@ def test_totals_are_those_of_the_double_sum(cell: str, truncation: Truncation) -
 def test_images_are_the_derivatives_of_linear_nodes(cell: str) -> None:
     """L_z of one step against differences of its own nodes, by shifting the initial state.
 
-    A difference quotient Q(s) = f' + s f''/2 + ... is off by about Q(2s) - Q(s); the floats that it divides add at most
-    two units of their last place, over s.
+    A difference quotient Q(s) = f' + s f''/2 + ... is off by Q(2s) - Q(s), but for higher powers of s: twice that is
+    granted. Each value is a float within a unit of its last place, so that Q(s) is off by 2.5 units / s with the
+    rounding of the difference, Q(2s) by half of it, and what is granted by 3.75 units / s: 8 are more than both.
     """
     problem = make(cell, Truncation(), (1, 1))
     shift = 2.0**-24

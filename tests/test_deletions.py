@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
 from bptt.cells import CELLS
+from bptt.errors import ProblemError
 from bptt.problem import Problem
 from bptt.support import Support
 from conformance.bench import TargetBench
@@ -22,6 +24,7 @@ from properties.base import Bench, Case, Comparison, Judgement, Property
 from properties.deletions import KINDS, deletions, without
 from properties.edges import generic
 from properties.recipe import Draw, Recipe
+from properties.reductions import reductions
 
 SIZES = (4, 3, 3, 4, 5)
 LOSSES = ("cotangent", "squared_error", "cross_entropy")
@@ -96,6 +99,33 @@ def test_deleted_classes_leave_labels_and_probabilities_valid() -> None:
     smaller = without(replace(full, loss=replace(full.loss, target=shares)), "outputs", [1, 4])
     assert smaller.loss.target is not None
     assert np.array_equal(smaller.loss.target[0, 0], [0.5, 0.25, 0.25])
+
+
+def rounded_probabilities() -> Problem:
+    """Probabilities that add up to 1 as a Problem asks; without some of the classes they do not."""
+    full = make(losses="cross_entropy", readouts="linear")
+    for seed in range(1000):
+        target = np.random.default_rng(seed).dirichlet(np.full(5, 0.3), (4, 3))
+        found = replace(full, loss=replace(full.loss, target=target))
+        try:
+            for gone in ([0, 1], [2, 3], [0], [1], [2], [3], [4]):
+                without(found, "outputs", gone)
+        except ProblemError:
+            return found
+    raise AssertionError("no such probabilities")
+
+
+def test_rounded_probabilities_that_do_not_add_up_any_longer_are_passed_over() -> None:
+    full = rounded_probabilities()
+    kept = [smaller for smaller in deletions(full) if smaller.K < 5]
+    assert 0 < len(kept) < 7
+
+    @settings(max_examples=300, database=None, derandomize=True)
+    @given(reductions(Case(full)))
+    def each(case: Case) -> None:
+        assert case.problem.K <= 5
+
+    each()
 
 
 class Needy(Property):

@@ -513,6 +513,11 @@ def test_registry_names_what_is_there_or_why_not() -> None:
         assert all(isinstance(module.SUPPORTS[key], list) for key in keys)
 
 
+def test_registry_asks_unnamed_only_what_compiles_nothing() -> None:
+    there = {name for name, reason in registry.availability().items() if reason is None}
+    assert set(registry.prompt()) == there - {"torch-compile", "jax"}
+
+
 def test_registry_refuses_an_unknown_name() -> None:
     names = "c, jax, numpy, torch, torch-compile, torch-nn"
     with pytest.raises(LookupError, match=f"'troch' is not known; built in: {names}"):

@@ -139,9 +139,9 @@ def jitted_scan(problem: Problem) -> Callable[[], Any]:
     """The network by lax.scan, with its derivative, jitted; what it needs is converted beforehand."""
     import jax
 
-    from implementations.jax_scan import Kind, _step_of
+    from implementations.jax_scan import Kind, step_of
 
-    step = _step_of(Kind(problem.cell, problem.activation, False, "none", "cotangent", False, 1.0, problem.T))
+    step = step_of(Kind(problem.cell, problem.activation, False, "none", "cotangent", False, 1.0, problem.T))
     given = [problem.h0, problem.c0] if problem.cell == "lstm" else [problem.h0]
 
     def loss(params: Any, x: Any, state: Any, g: Any) -> Any:
