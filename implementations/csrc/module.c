@@ -274,6 +274,21 @@ done:
     return result;
 }
 
+/* Appends an item, which it takes over; -1 if there is none or it fails, and then the list is given back too. */
+static int append(PyObject *list, PyObject *item) {
+    const int status = item ? PyList_Append(list, item) : -1;
+    Py_XDECREF(item);
+    if (status < 0) Py_DECREF(list);
+    return status;
+}
+
+/* The tuple of a list, which is given back. */
+static PyObject *to_tuple(PyObject *list) {
+    PyObject *tuple = PyList_AsTuple(list);
+    Py_DECREF(list);
+    return tuple;
+}
+
 static PyObject *outputs(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
@@ -284,17 +299,9 @@ static PyObject *outputs(PyObject *module, PyObject *args) {
     if (!list) return NULL;
     for (const bptt_array *array = bptt_signature_of(function)->arrays; array->name; array++) {
         if (array->role != BPTT_OUT) continue;
-        PyObject *pair = Py_BuildValue("(ss)", array->name, array->shape);
-        const int failed = !pair || PyList_Append(list, pair) < 0;
-        Py_XDECREF(pair);
-        if (failed) {
-            Py_DECREF(list);
-            return NULL;
-        }
+        if (append(list, Py_BuildValue("(ss)", array->name, array->shape)) < 0) return NULL;
     }
-    PyObject *tuple = PyList_AsTuple(list);
-    Py_DECREF(list);
-    return tuple;
+    return to_tuple(list);
 }
 
 static PyObject *work(PyObject *module, PyObject *args) {
@@ -319,17 +326,9 @@ static PyObject *instructions(PyObject *module, PyObject *args) {
     if (!list) return NULL;
     for (int i = BPTT_PLAIN; i < BPTT_INSTRUCTIONS; i++) {
         if (!bptt_has(i)) continue;
-        PyObject *name = PyUnicode_FromString(INSTRUCTIONS[i]);
-        const int failed = !name || PyList_Append(list, name) < 0;
-        Py_XDECREF(name);
-        if (failed) {
-            Py_DECREF(list);
-            return NULL;
-        }
+        if (append(list, PyUnicode_FromString(INSTRUCTIONS[i])) < 0) return NULL;
     }
-    PyObject *tuple = PyList_AsTuple(list);
-    Py_DECREF(list);
-    return tuple;
+    return to_tuple(list);
 }
 
 static PyMethodDef METHODS[] = {
