@@ -95,7 +95,7 @@ def test_compiled_target_refuses_what_it_does_not_offer(target: Target) -> None:
         "x": one.x.astype("float16"),
     }
     loss = replace(one.loss, g=one.loss.g.astype("float16"), g_h_final=one.loss.g_h_final.astype("float16"))
-    with pytest.raises(NotImplementedError, match="dtypes?:? 'float16'"):
+    with pytest.raises(NotImplementedError, match=r"dtypes?:? 'float16'"):
         target.call(replace(one, dtype="float16", loss=loss, **half))
 
 
