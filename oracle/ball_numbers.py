@@ -72,10 +72,8 @@ class BallNumbers(Numbers):
 
     def where_large(self, A: Matrix, Z: Matrix) -> list[int]:
         """Seldom any, which Z tells: only near 1 does 1 - phi(a) cancel. A midpoint will do: both forms enclose."""
-        middles = list(map(float, Z.data))
-        limit = 1 - 2.0**-23
-        cancels = bool(middles) and not (max(middles) < limit and min(middles) > -limit)
-        return super().where_large(A, Z) if cancels else []
+        middles = np.abs(np.fromiter(map(float, Z.data), np.float64, len(Z.data)))
+        return [] if middles.max(initial=0) < 1 - 2.0**-23 else super().where_large(A, Z)
 
     def matmul(self, X: Matrix, W: Matrix) -> Matrix:
         return _matrix(_native(X, keep=X.rows > X.cols) * _native(W))

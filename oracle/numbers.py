@@ -101,6 +101,10 @@ class Numbers(ABC):
     def matmul(self, X: Matrix, W: Matrix) -> Matrix:
         """X W."""
 
+    def moderate(self, values: Sequence[Scalar]) -> bool:
+        """Whether every value lies within (-64, 64): the powers of such ones add up as they are."""
+        return bool(values) and max(map(float, values)) < 64 and min(map(float, values)) > -64
+
     def sum(self, values: Sequence[Scalar]) -> Scalar:
         """The sum, 0 for none."""
         return sum(values[1:], values[0]) if values else self.scalar(0)

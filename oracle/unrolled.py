@@ -176,26 +176,30 @@ def _cross_entropy(out: Unrolled, rows: Rows) -> RowLosses:
 def _cross_entropy_of_labels(out: Unrolled, rows: Rows) -> RowLosses:
     """As `_cross_entropy` with y = 1 at the label and 0 elsewhere, where nothing is multiplied by 0 or 1.
 
-    Rows of one weight w need one logarithm: sum of w (shift - o_label + log total) = w (their sum + log of the product
-    of the totals), each of which is at least 1.
+    Rows of one weight w need one logarithm: sum of w (log total - o_label) = w (log of the product of the totals -
+    the sum of their o_label). Outputs of moderate size need no shift; but with it the loss of a single class is 0.
     """
     N, K = out.N, out.problem.K
     assert out.problem.loss.target is not None
     labels = out.problem.loss.target.reshape(-1).tolist()
-    outputs = [out.outputs.row(i) for i, _ in rows]
-    shifts = list(map(max, outputs))
-    powers = list(map(N.exp, map(sub, chain.from_iterable(outputs), _each(shifts, K))))
+    shifted = out.outputs.data
+    if len(rows) < out.outputs.rows:
+        shifted = [value for i, _ in rows for value in out.outputs.row(i)]
+    if K == 1 or not N.moderate(shifted):
+        shifts = [max(shifted[n : n + K]) for n in range(0, len(shifted), K)]
+        shifted = list(map(sub, shifted, _each(shifts, K)))
+    powers = list(map(N.exp, shifted))
     totals = [N.sum(powers[n : n + K]) for n in range(0, len(powers), K)]
     gradient = list(map(mul, powers, _each([w / total for (_, w), total in zip(rows, totals, strict=True)], K)))
-    groups: dict[int, tuple[Any, list[Any], list[Any]]] = {}  # by weight: w, the shift - o_label, the totals
+    groups: dict[int, tuple[Any, list[Any], list[Any]]] = {}  # by weight: w, the o_label - shift, the totals
     for n, (i, w) in enumerate(rows):
-        label, total = labels[i], totals[n]
-        gradient[n * K + label] = w * (powers[n * K + label] / total - 1)  # exactly 0 where there is one class
+        at = n * K + labels[i]
+        gradient[at] = gradient[at] - w if K > 1 else N.scalar(0)
         if id(w) not in groups:
             groups[id(w)] = (w, [], [])
-        groups[id(w)][1].append(shifts[n] - outputs[n][label])
-        groups[id(w)][2].append(total)
-    terms = [w * (N.sum(differences) + N.log(prod(totals))) for w, differences, totals in groups.values()]
+        groups[id(w)][1].append(shifted[at])
+        groups[id(w)][2].append(totals[n])
+    terms = [w * (N.log(prod(totals)) - N.sum(chosen)) for w, chosen, totals in groups.values()]
     return terms, [gradient[n : n + K] for n in range(0, len(gradient), K)]
 
 
