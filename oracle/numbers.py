@@ -189,13 +189,22 @@ class Numbers(ABC):
 
     def blocks(self, grid: Sequence[Sequence[Matrix]]) -> Matrix:
         """The matrix made of blocks: those of one inner sequence stand beside one another, the sequences below."""
-        data: list[Scalar] = []
+        rows, cols = sum(line[0].rows for line in grid), sum(block.cols for block in grid[0])
+        data: list[Scalar] = [None] * (rows * cols)
+        top = 0
         for line in grid:
-            parts = [(block.data, block.cols) for block in line]
-            for i in range(line[0].rows):
-                for entries, cols in parts:
-                    data += entries[i * cols : i * cols + cols]
-        return Matrix(sum(line[0].rows for line in grid), sum(block.cols for block in grid[0]), data)
+            end, start = (top + line[0].rows) * cols, top * cols
+            for block in line:
+                width, entries = block.cols, block.data
+                if width < block.rows:  # whichever makes fewer slices
+                    for j in range(width):
+                        data[start + j : end : cols] = entries[j::width]
+                else:
+                    for i in range(block.rows):
+                        data[start + i * cols : start + i * cols + width] = entries[i * width : (i + 1) * width]
+                start += width
+            top += line[0].rows
+        return Matrix(rows, cols, data)
 
     def beside(self, blocks: Sequence[Matrix]) -> Matrix:
         """Matrices of as many rows beside one another; one alone is itself, and keeps its native form."""
