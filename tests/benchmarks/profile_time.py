@@ -5,7 +5,8 @@
 One process does all of it (`--jobs 1`). A part is a few functions that do it, each wrapped in a clock; times are
 exclusive: while one part calls another, only the other's clock runs. What no part covers is the rest: Hypothesis, the
 properties' own arithmetic, results and files. Seconds are the processor's, for this process, so that a busy machine
-stretches none of them; those of the wall are said once.
+stretches none of them; those of the wall are said once. The target computes in a process of its own: `target` is what
+asking it costs in this one.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import bptt
 import conformance
 import oracle
 import properties
-from conformance import bench, contract
-from conformance.bench import TargetBench
+from conformance import bench
 from conformance.certify import Plan, run, select
 from conformance.engine import PROFILES
+from conformance.workers import Remote
+from implementations.worker import read_answer
 from oracle import solution
 from oracle.budget import budget
 from oracle.solution import Solution
@@ -48,12 +50,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
         compare.exact_sum,
         compare.exact_terms,
     ),
-    "copying inputs, reading answers": (
-        contract.as_seen,
-        contract.check_held,
-        contract.check_untouched,
-        contract.read_answer,
-    ),
+    "reading answers": (read_answer,),
     "naming problems": (bench.digest,),
 }
 METHODS: dict[str, tuple[tuple[type, str], ...]] = {
@@ -62,7 +59,7 @@ METHODS: dict[str, tuple[tuple[type, str], ...]] = {
         *((type(prop), "fixed") for prop in PROPERTIES.values() if "fixed" in vars(type(prop))),
     ),
     "exact solution": ((Solution, "near"),),
-    "target": ((TargetBench, "_call"),),
+    "target": ((Remote, "ask"),),
 }
 PARTS = ("drawing", "exact solution", "budget", "target", "comparison", *list(FUNCTIONS)[3:])
 REST = "rest"
