@@ -2,8 +2,8 @@
 
 The target is asked the problem once more and its answer held against the oracle's, entry by entry:
 
-    ratio = (got - exact) / budget          0/0 counts as 0; where the budget is 0 a wrong entry is infinite           (1)
-    || ds_t/ds_(t-n) ||_2, n = 0, 1, ...    beside (||W_hh||_2 sup|phi'|)^n, for the Elman cell                        (2)
+    ratio = (got - exact) / budget          0/0 counts as 0; where the budget is 0 a wrong entry is infinite     (1)
+    || ds_t/ds_(t-n) ||_2, n = 0, 1, ...    beside (||W_hh||_2 sup|phi'|)^n, for the Elman cell                  (2)
 
 A failure is pictured at its worst problem (the shrunk one where that is too large); of what passed, the worst problem
 of `oracle-agreement`. Large arrays are drawn in blocks, each showing its worst entry.
@@ -191,4 +191,3 @@ def _short(value: float) -> float | str:
     if np.isfinite(value):
         return float(f"{value:.3g}")
     return "nan" if np.isnan(value) else ("inf" if value > 0 else "-inf")
-

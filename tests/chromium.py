@@ -1,7 +1,7 @@
 """Chromium without a window, driven by its DevTools protocol over two pipes; needs no driver and no network.
 
-    with Chromium() as browser, browser.page("file:///report.html") as page:
-        page.evaluate("document.title")
+with Chromium() as browser, browser.page("file:///report.html") as page:
+    page.evaluate("document.title")
 """
 
 from __future__ import annotations
@@ -145,11 +145,10 @@ class Page:
         """A command for this page."""
         return self.browser.call(method, self._session, **params)
 
-    def look(self, width: int = 1280, height: int = 900, scheme: str = "light", media: str = "", scale: int = 1) -> None:
+    def look(self, width: int = 1280, height: int = 900, scheme: str = "light", media: str = "") -> None:
         """Set the window's size in CSS pixels, the colour scheme, and the medium ("print")."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=width < 600
-        )  # fmt: skip
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", media=media, features=[feature])
 

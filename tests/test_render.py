@@ -35,7 +35,7 @@ PROPERTIES = {
 }
 CELLS = ("elman", "lstm", "gru_reset_after")
 DTYPES = ("float64", "float32")
-FORMS = {"report.html", "report.md", "junit.xml", "badge.svg"}
+FORMS = {"report.html", "report.md", "junit.xml", "results.sarif", "badge.svg"}
 
 TAG = "<script>alert(1)</script>"
 HOSTILE = (
@@ -511,7 +511,7 @@ def test_a_large_report_renders(tmp_path: Path) -> None:
         for i in range(2000)
     ]
     target = make_target(verdict="not conformant", findings=findings)
-    html, markdown, junit, _ = render(write(tmp_path, make_results(target)))
+    html, markdown, junit, *_ = render(write(tmp_path, make_results(target)))
     assert sum(tag == "td" for tag, _ in Page(html.read_text()).tags) > 4000
     assert len(ET.parse(junit).findall(".//testcase")) == 2000
     assert len(markdown.read_text()) < 65536

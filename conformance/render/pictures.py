@@ -79,7 +79,7 @@ def step_map(steps: Mapping[str, Any]) -> dict[str, Any] | None:
         "lines": lines,
         "ticks": _ticks(columns, step, height + 14, lambda j: str(j * per + 1)) if over else [],
         "axis": {"x": round(_LEFT + step * columns + 6, 1), "y": height + 14, "text": "step t"} if over else None,
-        "titled": sum(len(line["cells"]) for line in lines) <= _TITLED,
+        "titled": sum(len(row["values"]) for row in rows) <= _TITLED,
         "sentence": _step_sentence(rows, per),
     }
 
@@ -187,7 +187,7 @@ def norm_curve(norms: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     high = math.ceil(math.log10(max(drawn)) - 1e-9)
     low = min(max(math.floor(math.log10(min(drawn)) + 1e-9), high - _DECADES), high - 1)
-    right, top, bottom = WIDTH - _RIGHT, 12, 12 + _PLOT
+    right, bottom = WIDTH - _RIGHT, 12 + _PLOT
 
     def x(n: int) -> float:
         return round(_LEFT + n * (right - _LEFT) / (len(values) - 1), 1)
@@ -215,7 +215,9 @@ def norm_curve(norms: Mapping[str, Any]) -> dict[str, Any] | None:
         "bounds": bool(bound),
         "label": {"x": right + 8, "y": ends[0] + 4},
         "bound_label": {"x": right + 8, "y": ends[1] + 4} if bound else None,
-        "got": None if got is None else {"x": x(len(values) - 1), "y": y(got), "title": f"the target's own: {ratio(got)}"},
+        "got": None
+        if got is None
+        else {"x": x(len(values) - 1), "y": y(got), "title": f"the target's own: {ratio(got)}"},
         "symbol": symbol,
         "sentence": _norm_sentence(values, bound, got),
     }
