@@ -19,6 +19,7 @@ from conformance.render.badge import to_badge
 from conformance.render.html import to_html
 from conformance.render.junit import to_junit
 from conformance.render.markdown import to_markdown
+from conformance.render.quick import Check, compiled
 from conformance.render.sarif import to_sarif
 from conformance.render.terminal import print_summary, shorten, visible
 from conformance.whole import write_whole
@@ -90,6 +91,8 @@ def validate(results: object) -> None:
     version = results.get("schema_version", _VERSION) if isinstance(results, dict) else _VERSION
     if version != _VERSION:
         raise ReportError(f"schema_version: got {_short(version)}, expected {_VERSION}: render it with its own version")
+    if _quick()(results):
+        return
     first = next(_validator().iter_errors(results), None)
     if first is not None:
         error = best_match(iter([first]))
@@ -98,8 +101,19 @@ def validate(results: object) -> None:
 
 
 @functools.cache
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    return schema
+
+
+@functools.cache
 def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    return jsonschema.Draft202012Validator(_schema())
+
+
+@functools.cache
+def _quick() -> Check:
+    return compiled(_schema())
 
 
 def _short(value: object) -> str:
