@@ -41,6 +41,8 @@ def files_of(targets: list[dict[str, Any]], report_dir: Path) -> Files:
             found = finding["counterexample"]
             if found:
                 names |= {found[key] for key in ("case", "worst_case", "script") if found[key]}
+            if finding["picture"] and finding["picture"]["case"]:
+                names.add(finding["picture"]["case"])
     for name in [name for name in names if name.endswith(".safetensors")]:
         with contextlib.suppress(FileError, OSError):
             after = load_case(report_dir / name)[1].get("after")

@@ -120,7 +120,7 @@ def judge_item(item: Item) -> list[Judged]:
         search = Search(prop, bench, item.cell, item.dtype, item.profile, item.seed, saved)
         finding = run_search(search, target, truths)
         json = finding_json(finding, target, item.report_dir)
-        json["picture"] = picture_of(finding, json["counterexample"], target, truths)
+        json["picture"] = picture_of(search, target, truths, item.report_dir)
         found.append(Judged(name, json, bench.executed, _failure(finding), compiled(target)))
     return found
 

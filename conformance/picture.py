@@ -5,14 +5,16 @@ The target is asked the problem once more and its answer held against the oracle
     ratio = (got - exact) / budget          0/0 counts as 0; where the budget is 0 a wrong entry is infinite     (1)
     || ds_t/ds_(t-n) ||_2, n = 0, 1, ...    beside (||W_hh||_2 sup|phi'|)^n, for the Elman cell                  (2)
 
-A failure is pictured at its worst problem (the shrunk one where that is too large); of what passed, the worst problem
-of `oracle-agreement`. Large arrays are drawn in blocks, each showing its worst entry.
+A failure is pictured at a problem of some length and width on which it fails too, met on the way to the shrunk one and
+kept as a case of its own; of what passed, the worst problem of `oracle-agreement`. Large arrays are drawn in blocks,
+each showing its worst entry.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,9 @@ from numpy.typing import NDArray
 
 from bptt.problem import Problem
 from conformance.bench import TargetBench, Truths
+from conformance.counterexample import write_case
 from conformance.diagnosis.tape import COLUMNS
-from conformance.engine import Finding, Outcome
+from conformance.engine import Finding, Outcome, Search
 from conformance.targets import Target, afresh
 from oracle.ball_numbers import BallNumbers
 from oracle.jacobian import jacobian_norms, spectral_norm_bounds
@@ -35,26 +38,26 @@ GATED = ("dW_x", "dW_h", "db", "db_x", "db_h")
 STEPS, BLOCKS = 48, 32
 """Columns of a picture over time, and rows and columns of one of a gradient, at most."""
 LARGEST = 20_000
-"""Entries of h in a problem that is asked again; a larger one is not pictured."""
+"""Entries of x, h and o in a problem that is asked again; a larger one is not pictured."""
+LONG, WIDE = 16, 6
+"""Steps and units beyond which a problem tells no more."""
 LARGEST_JACOBIAN = 200_000
 """Steps times the cube of the state's size, for (2)."""
 
 
-def picture_of(
-    finding: Finding, counterexample: Mapping[str, Any] | None, target: Target, truths: Truths
-) -> dict[str, Any] | None:
+def picture_of(search: Search, target: Target, truths: Truths, report_dir: Path) -> dict[str, Any] | None:
     """The data of one finding's pictures, or None: no picture rather than no report."""
+    finding = search.finding
     try:
-        outcome = _pictured(finding)
+        outcome = telling(finding, search.outcomes.values())
         if outcome is None or finding.bench is None:
             return None
         bench = TargetBench(afresh(target), finding.dtype, truths) if outcome.failed else finding.bench
-        if outcome.companion is not None:
-            bench.run(outcome.companion)
         problem, answer, truth = _worst_run(outcome, bench)
         ratios = {key: ratios_to_budget(key, got, truth) for key, got in answer.items()}
+        case = write_case(report_dir / "cases", finding, outcome, bench.model) if outcome.failed else None
         return {
-            "case": _file(finding, outcome, counterexample) if problem is outcome.case.problem else None,
+            "case": case and case.relative_to(report_dir).as_posix(),
             "problem": _described(problem),
             "steps": by_step(ratios, problem),
             "wrong": _wrong(ratios, outcome, problem) if outcome.failed else None,
@@ -66,25 +69,18 @@ def picture_of(
         return None
 
 
-def _file(finding: Finding, outcome: Outcome, counterexample: Mapping[str, Any] | None) -> str | None:
-    """The case file of the pictured problem, relative to the report directory."""
-    if counterexample is None:
-        return None
-    name: str | None = counterexample["case" if outcome is finding.smallest else "worst_case"]
-    return name
+def telling(finding: Finding, outcomes: Iterable[Outcome]) -> Outcome | None:
+    """What is pictured of a finding: of those on which it fails, a problem with several steps and units."""
+    if (finding.verdict, finding.property.id) == ("pass", "oracle-agreement"):
+        candidates = [] if finding.worst is None else [finding.worst]
+    else:
+        candidates = [one for one in outcomes if finding.verdict == one.verdict == "fail" and one.judgement is not None]
+    fit = [one for one in candidates if _entries(one.case.problem) <= LARGEST]
+    return max(fit, key=lambda one: min(one.case.problem.T, LONG) * min(one.case.problem.H, WIDE), default=None)
 
 
-def _pictured(finding: Finding) -> Outcome | None:
-    """A failing finding's worst problem or else its smallest; of what passed, the worst of `oracle-agreement`."""
-    candidates = (finding.worst, finding.smallest) if finding.smallest else (finding.worst,)
-    if finding.verdict != "fail" and (finding.verdict, finding.property.id) != ("pass", "oracle-agreement"):
-        return None
-    for outcome in candidates:
-        if outcome is not None and outcome.judgement is not None and outcome.failed == (finding.verdict == "fail"):
-            problem = outcome.case.problem
-            if problem.T * problem.B * problem.H <= LARGEST:
-                return outcome
-    return None
+def _entries(problem: Problem) -> int:
+    return problem.T * problem.B * (problem.D + problem.H + problem.K)
 
 
 def _worst_run(outcome: Outcome, bench: TargetBench) -> tuple[Problem, Answer, Truth]:

@@ -42,6 +42,8 @@ GLYPHS = {"pass": "✓", "fail": "✗", "crash": "C", "timeout": "T", "error": "
 _LISTS = ("cells", "activations", "readouts", "losses", "reductions", "truncations", "dtypes", "keys")
 _OPEN_FAILURES = 8
 _FULL, _FULL_IN_ALL = 40, 200
+_LONG = 1000
+"""Findings from which on a browser leaves alone what is not in sight."""
 _ROWS, _COLUMNS = 12, 8
 _LINK = re.compile(r"cases/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -60,6 +62,7 @@ def to_html(results: Mapping[str, Any]) -> str:
         targets=targets,
         verdicts=[(verdict, verdicts[verdict]) for verdict in _TARGET_CLASSES if verdicts[verdict]],
         seen=tally(finding for target in targets for finding in target["findings"]),
+        long=sum(len(target["findings"]) for target in targets) > _LONG,
         comparison=_comparison(results["properties"], targets) if len(targets) > 1 else [],
     )
 

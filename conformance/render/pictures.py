@@ -183,7 +183,7 @@ def norm_curve(norms: Mapping[str, Any]) -> dict[str, Any] | None:
     bound = [float(value) for value in norms["bound"]] if norms["bound"] else []
     got = None if norms["got"] is None else float(norms["got"])
     drawn = [v for v in (*values, *bound, *([] if got is None else [got])) if 0 < v < math.inf]
-    if len(values) < 2 or not drawn:
+    if len(values) < 3 or not drawn:
         return None
     high = math.ceil(math.log10(max(drawn)) - 1e-9)
     low = min(max(math.floor(math.log10(min(drawn)) + 1e-9), high - _DECADES), high - 1)
