@@ -17,6 +17,7 @@ import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 import conformance.render as rendering
+from conformance.cli import main
 from conformance.render import ReportError, load, print_summary, render, validate
 from conformance.render.badge import badge, to_badge
 from conformance.render.html import to_html
@@ -417,10 +418,13 @@ def test_schema_knows_an_array(array: object, *, good: bool) -> None:
 
 def test_the_quick_check_agrees_with_jsonschema() -> None:
     quick, slow = compiled(rendering._schema()), rendering._validator()
-    wrong = (None, True, -1, 0.5, 2.0, "", "inf", "x" * 64, [], [[[["nan"]]]], [None] * 70, {}, {"a": {}})
+    wrong = (None, True, -1, 2.0, 0.5, "", "inf", [], [[[["nan"]]]], [1] * 70, {}, {"a": {}})
     results = make_results(make_target("broken", "not conformant"))
-    results["targets"][0]["findings"] = results["targets"][0]["findings"][:1]
-    results["targets"][0]["findings"][0]["counterexample"]["diagnosis"] = {
+    finding = results["targets"][0]["findings"][0]
+    results["targets"][0]["findings"] = [finding]
+    finding["counterexample"]["problem"]["arrays"] = {"x": [[[1.0]]]}
+    finding["picture"]["wrong"]["ratios"] = [[2.0]]
+    finding["counterexample"]["diagnosis"] = {
         "sentence": "s",
         "matches": [{"id": "i", "sentence": "s", "arrays": ["dx"], "digits": 3.5}],
         "where": None,
@@ -432,8 +436,9 @@ def test_the_quick_check_agrees_with_jsonschema() -> None:
         kept = holder[key]
         for value in wrong:
             holder[key] = value
-            found[quick(results)] += 1
-            assert quick(results) == slow.is_valid(results), (key, value)
+            good = quick(results)
+            found[good] += 1
+            assert good == slow.is_valid(results), (key, value)
         del holder[key]
         assert quick(results) == slow.is_valid(results), key
         holder.insert(key, kept) if isinstance(holder, list) else holder.update({key: kept})
@@ -509,6 +514,30 @@ def test_load_names_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_load_returns_what_was_written(tmp_path: Path) -> None:
     assert load(write(tmp_path, three())) == three()
+
+
+HOSTILE_FILES = {
+    "markup": b'{"schema_version": "<script>alert(1)</script>"}',
+    "escapes": b'{"schema_version": "\\u001b[2J\\u202e"}',
+    "bytes": b"\x1b]0;title\x07",
+    "nested": b'{"a":' * 100_000,
+    "many": b"[" + b"0," * 1_000_000 + b"0]",
+    "empty": b"",
+    "nul": b"\x00" * 1000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_render_of_a_hostile_file_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "results.json").write_bytes(HOSTILE_FILES[name])
+    assert main(["render", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert_prints(err)
+    assert len(err) < len(str(tmp_path)) + 600
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
 # Writing.
