@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERSION = "2.1.0"
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _MESSAGE = 4000
 _PLACEHOLDER = re.compile(r"\{(\d+)\}")
 
@@ -45,7 +46,7 @@ def to_sarif(results: Mapping[str, Any]) -> str:
         "columnKind": "unicodeCodePoints",
         "results": [_result(target, finding, places[finding["property"]]) for target, finding in failed],
     }
-    return json.dumps({"version": VERSION, "runs": [run]}, indent=1, ensure_ascii=True) + "\n"
+    return json.dumps({"$schema": SCHEMA, "version": VERSION, "runs": [run]}, indent=1, ensure_ascii=True) + "\n"
 
 
 def _rule(name: str, statement: str | None) -> dict[str, Any]:
