@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from bptt.cells import CELLS
 from bptt.problem import DTYPES
+from conformance.belongings import files_of
 from conformance.bench import Executed
 from conformance.diagnosis.attach import Failed, attach
 from conformance.engine import Profile
@@ -96,6 +97,7 @@ def run(plan: Plan, progress: Progress) -> dict[str, Any]:
         "environment": environment(),
         "properties": {p.id: p.statement for p in plan.properties},
         "targets": targets,
+        "files": files_of(targets, plan.report_dir),
     }
     write_results(results, plan.report_dir)
     return results

@@ -24,6 +24,7 @@ from conformance.cases import read_folder
 from conformance.diagnosis import Failure
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
+from conformance.picture import picture_of
 from conformance.results import finding_json
 from conformance.targets import DEFAULT, Setting, Target, afresh, compiled, known
 from conformance.workers import close_all
@@ -119,6 +120,7 @@ def judge_item(item: Item) -> list[Judged]:
         search = Search(prop, bench, item.cell, item.dtype, item.profile, item.seed, saved)
         finding = run_search(search, target, truths)
         json = finding_json(finding, target, item.report_dir)
+        json["picture"] = picture_of(search, target, truths, item.report_dir)
         found.append(Judged(name, json, bench.executed, _failure(finding), compiled(target)))
     return found
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from conformance.belongings import former, remove_former
 from conformance.cases import read_folder
 from conformance.certify import Plan, exit_status, run, select
 from conformance.commands.setting import add_setting, setting_of
@@ -86,8 +88,11 @@ def main(arguments: argparse.Namespace) -> int:
         cases=arguments.cases,
         setting=setting_of(arguments),
     )
+    before, began = former(arguments.report_dir), time.time()
     results = run(plan, progress_for())
     written = render(arguments.report_dir)
+    if plan.cases is None or plan.cases.resolve() != (plan.report_dir / "cases").resolve():
+        remove_former(before, results["files"], plan.report_dir, began)
     print_summary(results, sys.stdout)
     page = next((path for path in written if path.suffix == ".html"), None)
     if page is not None:

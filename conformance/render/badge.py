@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from conformance.render.terminal import FAILURES, entry, ratio, shorten, visible
+from conformance.render.terminal import FAILURES, entry, measured, ratio, shorten, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,8 +126,9 @@ def _axis(values: Sequence[float]) -> _Axis:
 
 
 def _worst(finding: Mapping[str, Any]) -> float | str | None:
-    worst: float | str | None = finding["worst"]["error_over_budget"] if finding["worst"] else None
-    return worst
+    worst = measured(finding)
+    value: float | str | None = worst["error_over_budget"] if worst else None
+    return value
 
 
 def _stack(stack: Sequence[Mapping[str, Any]], x: float, base: int) -> list[dict[str, Any]]:

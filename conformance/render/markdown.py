@@ -11,6 +11,7 @@ from conformance.render.terminal import (
     diagnosis_text,
     duration,
     entry,
+    measured,
     percent,
     ratio,
     shorten,
@@ -110,7 +111,7 @@ def _target(target: Mapping[str, Any]) -> list[str]:
 def _failures(failed: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for finding in failed:
-        worst = finding["worst"]
+        worst = measured(finding)
         rows.append(
             (
                 finding["verdict"],
