@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from conformance.commands.stopping import signal_of
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.render import visible
 from conformance.results import suite_version
@@ -45,6 +46,7 @@ def build_parser() -> Parser:
             description=module.HELP[0].upper() + module.HELP[1:] + ".",
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # a report records its command, in the words of --help
         )
         module.configure(sub)
         sub.set_defaults(main=module.main)
@@ -66,8 +68,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_VERDICT
-    except KeyboardInterrupt:
-        return _say("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _say("interrupted", 128 + signal_of(error))
     except OSError as error:
         return _say(f"{error.filename or 'file'}: {error.strerror or error}", BAD_USAGE)
     except Exception as error:  # a fault of ours: one line, no verdict; BPTTCHECK_TRACEBACK=1 shows the rest
