@@ -17,7 +17,7 @@ from conformance.errors import TargetUnavailable, UsageError
 from conformance.render import visible
 from conformance.results import suite_version
 
-COMMANDS = ("certify", "explore", "doctor", "replay", "compare", "oracle", "list", "new", "render")
+COMMANDS = ("certify", "explore", "doctor", "replay", "compare", "matrix", "oracle", "list", "new", "render")
 BAD_USAGE, NO_VERDICT = 2, 3
 
 
