@@ -71,10 +71,10 @@ class Pair:
     @property
     def errors(self) -> tuple[float, float] | None:
         """Worst error ÷ budget in both, where both have one of the same kind: a norm near its bound is no error."""
-        worst = [one["worst"] if one else None for one in (self.old, self.new)]
-        if worst[0] is None or worst[1] is None or (worst[0]["bound"] is None) != (worst[1]["bound"] is None):
+        old, new = (one["worst"] if one else None for one in (self.old, self.new))
+        if not old or not new or (old["bound"] is None) != (new["bound"] is None):
             return None
-        ratios = [one["error_over_budget"] for one in worst]
+        ratios = old["error_over_budget"], new["error_over_budget"]
         return None if None in ratios else (float(ratios[0]), float(ratios[1]))
 
     @property
@@ -102,7 +102,7 @@ class Compared:
 
     @property
     def verdicts(self) -> tuple[str | None, str | None]:
-        return self.old and self.old["verdict"], self.new and self.new["verdict"]
+        return (self.old["verdict"] if self.old else None, self.new["verdict"] if self.new else None)
 
     @property
     def lost(self) -> bool:
