@@ -115,7 +115,7 @@ class LiveProgress:
             advance=1,
             failed=f"{self.failed} failed" if self.failed else "",
             left="" if left is None else spoken(left),
-            at=f"{finding['property']} {finding['cell']}"[:34],
+            at=finding["property"][:24],  # 79 columns in all
         )
         if self.verbose:
             self.bars.console.print(finding_line(target, finding), markup=False, soft_wrap=True)

@@ -24,13 +24,13 @@ EXAMPLES = """\
 examples:
   bpttcheck certify numpy c
   bpttcheck certify adapters/mine.py --profile smoke
-  bpttcheck certify adapters/mine.py:gradients --select oracle-agreement --seed 7
+  bpttcheck certify mine.py:gradients --select oracle-agreement --seed 7
   bpttcheck certify mypackage.kernels:gradients --report-dir build/bptt
   bpttcheck certify adapters/mine.py --profile thorough --resume
 
-An interrupted run (Ctrl-C) keeps its findings in the report directory; the same
-command with --resume goes on from there. In a log only failures are told as they
-are found, and about every half minute how far the run is.
+An interrupted run (Ctrl-C) keeps its findings in the report directory; the
+same command with --resume goes on from there. In a log only failures are told
+as they are found, and about every half minute how far the run is.
 
 exit status: 0 certified, 1 not conformant, 2 bad usage, 3 no verdict
 """
