@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,11 +68,14 @@ def offers(target: Target, cell: str, dtype: str) -> bool:
     return cell in target.support.cells and dtype in target.support.dtypes
 
 
-def judge_items(items: Sequence[Item], jobs: int) -> Generator[Judged]:
-    """The findings of all items, in their order. Raises: UsageError where a target took its process down."""
+def judge_items(items: Sequence[Item], jobs: int) -> Generator[tuple[Item, list[Judged]]]:
+    """Each item with its findings, as they are made: in the order of the items where one process makes them.
+
+    Raises: UsageError where a target took its process down.
+    """
     if jobs <= 1 or len(items) <= FEW:
         for item in items:
-            yield from judge_item(item)
+            yield item, judge_item(item)
         return
     # Spawned, not forked: a fork of a process whose libraries have started threads may hang.
     context = multiprocessing.get_context("spawn")
@@ -80,8 +83,9 @@ def judge_items(items: Sequence[Item], jobs: int) -> Generator[Judged]:
     pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_heed)
     done = False
     try:
-        for found in pool.map(judge_item, items):
-            yield from found
+        futures = {pool.submit(judge_item, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
         done = True
     except BrokenProcessPool as error:
         raise UsageError(

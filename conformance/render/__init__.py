@@ -27,7 +27,18 @@ from conformance.whole import write_whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMS", "MAX_BYTES", "SCHEMA", "ReportError", "load", "print_summary", "render", "validate", "visible"]
+__all__ = [
+    "FORMS",
+    "MAX_BYTES",
+    "SCHEMA",
+    "ReportError",
+    "load",
+    "load_file",
+    "print_summary",
+    "render",
+    "validate",
+    "visible",
+]
 
 MAX_BYTES = 64 * 2**20
 """The largest results.json that is read."""
@@ -66,7 +77,11 @@ def load(report_dir: Path) -> dict[str, Any]:
 
     Raises: ReportError, naming the file, the place within, what was found and what was expected.
     """
-    path = report_dir / "results.json"
+    return load_file(report_dir / "results.json")
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Read a results file of any name, as `load` does. Raises: ReportError."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
