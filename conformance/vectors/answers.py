@@ -135,7 +135,7 @@ def _value(value: Any) -> Loader:
         count = math.prod(shape)
         if len(shape) > 1 and any(isinstance(entry, list) for entry in entries):
             entries = _flat(entries, shape)
-        if len(entries) != count or (not shape and isinstance(value, list)):
+        if len(entries) != count:
             raise Wrong(f"got {len(entries)} entries, want {count}: shape {shape}, flat in C order or nested")
         return np.array([_number(entry) for entry in entries], dtype=np.float64).reshape(shape)
 
