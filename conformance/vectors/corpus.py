@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[str, tuple[int, ...]]] = {
 """What a results file has of each array beside its budgets: dtype, and the axes beyond the array's own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """A folder with an index that is what its schema says; `vectors` are its entries by id."""
 

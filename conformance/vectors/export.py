@@ -46,10 +46,8 @@ def make(vector_id: str) -> Made:
     vector = selection()[vector_id]
     problem, recipe = vector.problem, vector.recipe
     results = find_results(problem, recipe)
-    problem_bytes, result_bytes = about = (
-        to_bytes(problem, {"vector": vector_id}),
-        save(results.arrays, metadata={"bpttcheck": json.dumps({"format": FORMAT, "results": vector_id})}),
-    )
+    problem_bytes = to_bytes(problem, {"vector": vector_id})
+    result_bytes = save(results.arrays, metadata={"bpttcheck": json.dumps({"format": FORMAT, "results": vector_id})})
     header = header_of(problem)
     stored = header.pop("dtype")
     dtypes = sorted(results.inconclusive, key=lambda dtype: -SIGNIFICAND[dtype])
@@ -59,7 +57,7 @@ def make(vector_id: str) -> Made:
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-        for name, data in zip(("problem", "result"), about, strict=True)
+        for name, data in (("problem", problem_bytes), ("result", result_bytes))
     }
     entry = {
         "id": vector_id,
@@ -80,11 +78,12 @@ def make(vector_id: str) -> Made:
 
 
 def export(out: Path, chosen: Sequence[str], jobs: int, report: Callable[[int], None] = lambda _: None) -> int:
-    """Write the chosen vectors into a folder: how many bytes. Raises: UsageError, where the folder is in use."""
+    """Write the chosen vectors, in the order of the selection: how many bytes. Raises: UsageError, where the folder is in use."""
     canary.check("before the vectors are made")
     _prepare(out)
     entries, total = [], 0
-    for number, (vector_id, problem, result, entry) in enumerate(_made(chosen, jobs), 1):
+    ordered = [vector_id for vector_id in selection() if vector_id in set(chosen)]
+    for number, (vector_id, problem, result, entry) in enumerate(_made(ordered, jobs), 1):
         (out / "problems" / f"{vector_id}.safetensors").write_bytes(problem)
         (out / "results" / f"{vector_id}.safetensors").write_bytes(result)
         entries.append(entry)

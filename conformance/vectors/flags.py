@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bptt.cells import CELLS
-from bptt.truncation import Truncation
 from conformance.vectors.recipe import LOSSES, Recipe
 
 
@@ -81,7 +80,7 @@ FLAGS: dict[str, Flag] = {
     "Periodic": Flag(
         "periodic(k1, k2) taken for a window, or blocks that ignore where a row ends",
         "a gradient of another truncation than the one asked for",
-        "Williams and Peng (1990), BPTT(h; h')",
+        "Williams and Peng (1990)",
         _kind("periodic"),
     ),
     "Carousel": Flag(
@@ -216,6 +215,7 @@ FLAGS: dict[str, Flag] = {
 def flags_of(recipe: Recipe) -> list[str]:
     """Every flag that a recipe meets, in the order of FLAGS.
 
+    >>> from bptt.truncation import Truncation
     >>> flags_of(Recipe("lstm", None, "squared", (1, 2, 3, 3, 2), truncation=Truncation("chunk", k=2)))
     ['SingleStep', 'Chunk', 'HalfSquared', 'Gates']
     """

@@ -14,8 +14,8 @@ from bptt.files import header_of
 from bptt.problem import LOSSES, READOUTS, SIGNIFICAND, Array, Problem, gradient_shapes
 from bptt.support import ACTIVATIONS
 from bptt.truncation import KINDS
-from conformance.vectors.corpus import Corpus
 from conformance.vectors.corners import CORNERS
+from conformance.vectors.corpus import Corpus
 from conformance.vectors.flags import FLAGS
 from conformance.vectors.recipe import REDUCTIONS
 from conformance.vectors.results import dyadic
@@ -109,7 +109,7 @@ def of_results(entry: dict[str, Any], problem: Problem, results: dict[str, Array
                 yield f"{key}: exact in {dtype}, and a budget above 0"
         live = results[f"{key}.budget.{entry['dtypes'][0]}"]
         padded = int((problem.T - problem.row_lengths).sum()) if key in ("h", "c", "o") else 0
-        if not np.isinf(live).sum() == padded * (live.shape[-1] if live.ndim else 1):
+        if np.isinf(live).sum() != padded * (live.shape[-1] if live.ndim else 1):
             yield f"{key}: entries without a budget other than those beyond a row's length"
 
 

@@ -13,6 +13,7 @@ problem wherever and whenever it is made; no generator of a library, and no floa
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import struct
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ HELD_BY = {
     "double": ("float64",),
 }
 """The dtypes that hold all of a vector's inputs, so that its problem is a problem in each of them."""
-LOSSES = {  # name: kind, and what the kind leaves open
+LOSSES: dict[str, tuple[str, tuple[Any, ...]]] = {  # name: kind, and what the kind leaves open
     "cotangent": ("cotangent", ()),
     "finals": ("cotangent", ("g_h_final", "g_c_final")),
     "final-h": ("cotangent", ("g_h_final",)),
@@ -179,7 +180,7 @@ def _probabilities(name: str, rows: int, K: int) -> Iterator[Fraction]:
     cuts = integers(f"{name}|probabilities", rows * (K - 1), 65)
     for i in range(rows):
         points = [0, *sorted(cuts[i * (K - 1) : (i + 1) * (K - 1)]), 64]
-        yield from (Fraction(b - a, 64) for a, b in zip(points, points[1:], strict=False))
+        yield from (Fraction(b - a, 64) for a, b in itertools.pairwise(points))
 
 
 def build(recipe: Recipe, corners: dict[str, Callable[[Recipe, Arrays], None]]) -> Problem:
@@ -211,7 +212,7 @@ def build(recipe: Recipe, corners: dict[str, Callable[[Recipe, Arrays], None]]) 
         loss=Loss(
             kind,
             **parts,
-            scale=open_[0] if kind == "squared_error" else None,  # type: ignore[arg-type]
+            scale=open_[0] if kind == "squared_error" else None,
             time_reduction=time,
             batch_reduction=batch,
         ),

@@ -138,8 +138,8 @@ def _judge(
     about = f"\n  {entry['id']} · {dtype} · {', '.join(entry['flags'])}"
     try:
         got = loader(shape)
-    except Wrong as error:
-        verdict.wrong.append(f"{key}: {error}{about}")
+    except Wrong as wrong:
+        verdict.wrong.append(f"{key}: {wrong}{about}")
         return
     near, rest, budget = (results[f"{key}.{name}"] for name in ("near", "rest", f"budget.{dtype}"))
     judged = budget < np.inf

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import sys
 import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from conformance.vectors.results import in_dtype
 from conformance.vectors.selection import selection
 from conformance.vectors.verify import verify
 from implementations import numpy_bptt
-from implementations.worker import Broken, read_answer
+from implementations.worker import read_answer
 from tests.deep.agreement import write
 from tests.loading import load
 
@@ -44,8 +45,7 @@ LEAST = 0.95
 DTYPES = ("float64", "float32")
 TABLES = ("elman", "lstm", "blind", "blind_second", "far_out")
 BASES = {"elman": "elman_base", "blind": "blind_base", "blind_second": "blind_base"}
-UNSEEN: dict[str, str] = {
-}
+UNSEEN: dict[str, str] = {}
 """Bugs that no single call on arrays of its own can show, and why."""
 
 
@@ -62,12 +62,23 @@ class Bug:
     initial_none: bool
 
 
+class Remembering(Corpus):
+    """A corpus whose results are read once."""
+
+    @functools.cache  # noqa: B019 - it lives as long as the script
+    def results(self, vector_id: str) -> dict[str, Array]:
+        return super().results(vector_id)
+
+
 @dataclass
 class Caught:
-    """What became of one bug: how many vectors and answers showed it, and how first."""
+    """What became of one bug: by which vector it was caught, with what message; what was asked until then.
+
+    missing, differs   answers that were incomplete, or other than the correct code's, without being wrong
+    """
 
     asked: int = 0
-    vectors: set[str] = field(default_factory=set)
+    by: str = ""
     first: str = ""
     missing: int = 0
     differs: int = 0
@@ -115,47 +126,38 @@ def _kept(name: str, value: Any) -> bool:
     return not name.startswith("__") and not isinstance(value, (*plain, types.GetSetDescriptorType))
 
 
-def fresh_problem(problem: Problem) -> Problem:
-    """The same problem in arrays of its own."""
-    return copy.deepcopy(problem)
-
-
 def judged(bug: Bug, corpus: Corpus, problems: dict[tuple[str, str], Problem]) -> Caught:
-    """Ask a bug about every vector that is its own, and verify what it answered."""
+    """Ask a bug about the vectors that are its own, and verify what it answers, until one shows it."""
     caught, answers = Caught(), Answers()
-    chosen = []
     for (vector_id, dtype), problem in problems.items():
         entry = corpus.vectors[vector_id]
         if entry["cell"] not in bug.cells or not (entry["initial_state"] or bug.initial_none):
             continue
-        chosen.append(vector_id)
         caught.asked += 1
         try:
-            told = bug.run(fresh_problem(problem))
-            read, _ = read_answer(
-                {k: np.asarray(v) for k, v in told.items() if v is not None}, gradient_shapes(problem), dtype
-            )
+            told = bug.run(copy.deepcopy(problem))
+            given = {key: np.asarray(value) for key, value in told.items() if value is not None}
+            read, _ = read_answer(given, gradient_shapes(problem), dtype)
         except NotImplementedError:
             caught.missing += 1
             continue
-        except Broken as error:  # a shape or dtype that no answer has: verify says the same of an array in a file
-            _note(caught, vector_id, str(error))
-            continue
         except Exception as error:  # noqa: BLE001 - a bug may raise anything, which ends its program
-            _note(caught, vector_id, f"{type(error).__name__}: {error}")
-            continue
+            # Broken: a shape or a dtype that no answer has; verify says the same of an array in a file.
+            caught.by, caught.first = vector_id, f"{type(error).__name__}: {error}"
+            return caught
+        mine = Answers()
         for key, array in read.items():
-            answers.add(Path("answers"), vector_id, dtype, key, _loader(array))
-        caught.differs += differs(read, bug.base(fresh_problem(problem)))
-    verdict = verify(corpus, answers, list(dict.fromkeys(chosen)), DTYPES)
-    for message in verdict.wrong:
-        _note(caught, message.splitlines()[1].split("·")[0].strip(), message.splitlines()[0])
+            for book in (mine, answers):
+                book.add(Path("answers"), vector_id, dtype, key, _loader(array))
+        if wrong := verify(corpus, mine, [vector_id], [dtype]).wrong:
+            caught.by, caught.first = vector_id, wrong[0].splitlines()[0]
+            return caught
+        caught.missing += len(read) < len(entry["arrays"])
+        caught.differs += differs(read, bug.base(copy.deepcopy(problem)))
+    chosen = list(dict.fromkeys(vector_id for vector_id, _ in answers.found))
+    if wrong := verify(corpus, answers, chosen, DTYPES).wrong:  # keys that come and go
+        caught.by, caught.first = wrong[0].splitlines()[1].split("·")[0].strip(), wrong[0].splitlines()[0]
     return caught
-
-
-def _note(caught: Caught, vector_id: str, message: str) -> None:
-    caught.vectors.add(vector_id)
-    caught.first = caught.first or f"{vector_id}: {message}"
 
 
 def _loader(array: Array) -> Callable[[tuple[int, ...]], Array]:
@@ -191,6 +193,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def study(corpus: Corpus, given: argparse.Namespace) -> int:
     """The table of all bugs asked about."""
+    known = Remembering(corpus.folder, corpus.index, corpus.vectors)
     problems = {
         (vector_id, dtype): in_dtype(corpus.problem(vector_id), dtype)
         for vector_id, entry in corpus.vectors.items()
@@ -202,26 +205,25 @@ def study(corpus: Corpus, given: argparse.Namespace) -> int:
         if given.bugs and not any(part in bug.key for part in given.bugs):
             continue
         with np.errstate(all="ignore"):
-            found = judged(bug, corpus, problems)
-        name = bug.key.partition(":")[2]
+            found = judged(bug, known, problems)
         if bug.key in UNSEEN:
-            assert not found.vectors and not found.differs, f"{bug.key} shows after all: {found.first or found.differs}"
-            lines.append(f"| `{bug.key}` | – | {UNSEEN[bug.key]} |")
+            assert not found.by and not found.differs, f"{bug.key} shows after all: {found.first or found.differs}"
+            lines.append(f"| `{bug.key}` | – | not by a single call: {UNSEEN[bug.key]} |")
             continue
         count += 1
-        caught_count += bool(found.vectors)
-        if not found.vectors:
-            missed.append(f"{bug.key}: {bug.sentence} (needs {bug.needs or 'nothing special'}; {found.missing} answers "
-                          f"missing, {found.differs} differ within budget)")  # fmt: skip
-        shown = found.first.replace("|", "¦")[:160] or f"MISSED: {found.missing} left out, {found.differs} differ"
-        lines.append(f"| `{name}` | {len(found.vectors)} | {shown} |")
+        caught_count += bool(found.by)
+        if not found.by:
+            missed.append(f"{bug.key}: {bug.sentence} Needs: {bug.needs or 'nothing special'}. {found.missing} of "
+                          f"{found.asked} answers incomplete, {found.differs} differ from the correct code's")  # fmt: skip
+        shown = found.first.replace("|", "¦")[:200] if found.by else f"missed: {found.missing} incomplete"
+        lines.append(f"| `{bug.key}` | {found.by or '–'} | {shown} |")
     share = caught_count / count if count else 0.0
     head = [
         f"{caught_count} of {count} planted bugs are caught by the {len(corpus.vectors)} vectors alone "
         f"({share:.1%}); {len(UNSEEN)} more cannot show in a single call.",
         "",
-        "| bug | vectors that show it | the first |",
-        "|---|---:|---|",
+        "| bug | the first vector that shows it | how |",
+        "|---|---|---|",
     ]
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
