@@ -145,7 +145,7 @@ def test_selection_covers_every_cell_loss_truncation_and_corner():
             "loss": names, "truncation": cut, "sizes": sizes, "dtypes": list(HELD_BY[vector.recipe.numbers]),
             "corner": vector.recipe.corner or "generic", "initial_state": problem.h0 is not None,
             "lengths": vector.recipe.lengths, "problem": {"bytes": 1}, "result": {"bytes": 1}, "arrays": {"h": []},
-            "inconclusive": dict.fromkeys(SIGNIFICAND, []),
+            "inconclusive": {dtype: [] for dtype in SIGNIFICAND},
         })  # fmt: skip
         assert list(lint.of_problem({"dtypes": [], "corner": vector.recipe.corner}, vector.problem)) == []
 
@@ -341,9 +341,8 @@ def test_missing_answers_give_no_verdict_and_are_named(right, judge):
 
 def test_a_key_that_comes_and_goes_is_wrong(tmp_path, capsys):
     """Two vectors of one configuration, and dh0 for one of them."""
-    ids = ("elman-tanh-finals-full-t7b3d5h3-single", "elman-tanh-finals-full-t6b2d3h5k4-double")
     one = [i for i in selection() if i.startswith("elman-tanh-finals-full") and "k2-" in i and "rows" not in i][:2]
-    assert len(one) == 2 and ids
+    assert len(one) == 2
     export(tmp_path / "v", one, 1)
     corpus = read_corpus(tmp_path / "v")
     arrays = {}
@@ -423,7 +422,7 @@ def test_an_array_that_lies_about_its_size_allocates_nothing(judge):
     assert "safetensors" in said
 
 
-def test_files_that_are_too_large_or_no_files_are_refused(judge, folder, tmp_path, capsys):
+def test_files_that_are_too_large_or_no_files_are_refused(folder, tmp_path, capsys):
     path = tmp_path / "large.json"
     with path.open("wb") as file:
         file.truncate(MOST_JSON + 1)  # zeros, which no disk holds

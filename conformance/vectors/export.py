@@ -78,7 +78,10 @@ def make(vector_id: str) -> Made:
 
 
 def export(out: Path, chosen: Sequence[str], jobs: int, report: Callable[[int], None] = lambda _: None) -> int:
-    """Write the chosen vectors, in the order of the selection: how many bytes. Raises: UsageError, where the folder is in use."""
+    """Write the chosen vectors, in the order of the selection: how many bytes.
+
+    Raises: UsageError, where the folder is in use.
+    """
     canary.check("before the vectors are made")
     _prepare(out)
     entries, total = [], 0

@@ -73,7 +73,9 @@ PLANS: tuple[dict[str, Any], ...] = (
     {"loss": "cotangent", "sizes": (7, 7, 2, 3, 2), "lengths": (1, 2, 3, 4, 5, 6, 7)},
     {"loss": "final-h", "sizes": (7, 7, 2, 3, 2), "lengths": (7, 6, 5, 4, 3, 2, 1)},
     {"loss": "finals", "sizes": (6, 4, 2, 3, 2), "lengths": (6, 3, 5, 6), "truncation": _periodic(3, 4)},
-    # sizes: one step, one row, at and past the widths of vectors and tiles, many steps
+    {"loss": "finals", "sizes": (7, 3, 2, 3, 2), "lengths": (7, 2, 5), "truncation": _chunk(3)},
+    # sizes: one class, one step, one row, at and past the widths of vectors and tiles, many steps
+    {"loss": "classes", "sizes": (4, 3, 2, 3, 1), "reduction": "mean"},
     {"loss": "finals", "sizes": (1, 3, 2, 5, 3)},
     {"loss": "cotangent", "sizes": (5, 1, 2, 3, 2)},
     {"loss": "finals", "sizes": (3, 2, 4, 1, 2), "truncation": _window(5)},
@@ -110,6 +112,7 @@ PLANS: tuple[dict[str, Any], ...] = (
     {"loss": "finals", "sizes": (5, 2, 3, 4, 2), "initial": False},
 )
 CAROUSEL: tuple[dict[str, Any], ...] = (
+    {"loss": "finals", "sizes": (5, 3, 2, 3, 2), "truncation": Truncation("cec"), "lengths": (5, 0, 3)},
     {"loss": "finals", "sizes": (7, 3, 2, 4, 3), "truncation": Truncation("cec")},
     {"loss": "finals", "sizes": (6, 2, 3, 4, 0), "truncation": Truncation("cec"), "linear": False, "numbers": "double"},
     {"loss": "half-squared", "sizes": (5, 3, 2, 3, 2), "truncation": Truncation("cec"), "lengths": (5, 0, 3)},

@@ -7,9 +7,9 @@ freshly loaded copy of the bug with fresh arrays, so that nothing is kept from c
 `read_answers` and `verify` as a file of safetensors would. A bug is caught if an array is wrong (status 1), or if it
 ends its program with an exception on some vector; answers that are merely missing (status 3) do not count.
 
-What no single call can show is not asked for: UNSEEN names these bugs, each with its reason, and the script asserts that
-each of them gave, to every vector, the answers of the correct code to the last bit. Exit status 1 if less than 95 % of
-the others are caught.
+What no single call on arrays of its own can show is not asked for: UNSEEN names these bugs, each with its reason, and
+the script asserts that each of them gave, to every vector, the answers of the correct code to the last bit (one rounds
+otherwise: ROUNDS). Exit status 1 if less than 95 % of the others are caught.
 """
 
 from __future__ import annotations
@@ -45,8 +45,30 @@ LEAST = 0.95
 DTYPES = ("float64", "float32")
 TABLES = ("elman", "lstm", "blind", "blind_second", "far_out")
 BASES = {"elman": "elman_base", "blind": "blind_base", "blind_second": "blind_base"}
-UNSEEN: dict[str, str] = {}
+UNSEEN: dict[str, str] = {
+    "elman.py:strides_of_x_ignored": "x lies in C order in every language's own arrays; `memory` passes other layouts",
+    "elman.py:initial_state_borrowed": "a caller's array is changed and put back: the answer is right",
+    "elman.py:results_in_buffers_of_the_next_call": "a second call overwrites the first one's results",
+    "elman.py:outputs_share_memory_with_states": "two results share memory: the answer is right",
+    "elman.py:bias_buffer_not_cleared": "a second call starts from what the first one left",
+    "elman.py:state_left_over_from_last_call": "a second call starts from what the first one left",
+    "elman.py:second_backward_uses_first_states": "a second call uses what the first one saved",
+    "elman.py:every_tenth_call_loses_a_step": "shows at the tenth call",
+    "elman.py:handle_kept_after_an_error": "shows after a call that failed",
+    "elman.py:steps_of_a_longer_call": "a call uses what a longer one left",
+    "blind.py:bias_gradient_never_cleared": "a second call starts from what the first one left",
+    "blind.py:zero_initial_state_carries_on": "a second call starts from what the first one left",
+    "blind.py:input_weights_cached_by_shape": "a second call uses what the first one saved",
+    "blind.py:mask_cached_by_shape": "a second call uses what the first one saved",
+    "blind.py:forward_cached_by_input": "a second call uses what the first one saved",
+    "blind.py:window_stays_on": "a second call uses what the first one saved",
+    "blind.py:input_gradient_buffer_shared": "a second call overwrites the first one's results",
+    "blind.py:input_masked_in_place": "a caller's array is changed: the answer is right",
+    "blind.py:memory_order_taken_for_c": "x lies in C order in every language's own arrays; `memory` passes other layouts",
+}
 """Bugs that no single call on arrays of its own can show, and why."""
+ROUNDS = {"blind.py:input_weights_cached_by_shape"}
+"""Multiplies by a copy of its weights that lies otherwise in memory, so that sums are taken in another order."""
 
 
 @dataclass
@@ -207,20 +229,24 @@ def study(corpus: Corpus, given: argparse.Namespace) -> int:
         with np.errstate(all="ignore"):
             found = judged(bug, known, problems)
         if bug.key in UNSEEN:
-            assert not found.by and not found.differs, f"{bug.key} shows after all: {found.first or found.differs}"
+            assert not found.by, f"{bug.key} shows after all: {found.first}"
+            assert not found.differs or bug.key in ROUNDS, f"{bug.key} answers otherwise: {found.differs} times"
             lines.append(f"| `{bug.key}` | – | not by a single call: {UNSEEN[bug.key]} |")
             continue
         count += 1
         caught_count += bool(found.by)
         if not found.by:
-            missed.append(f"{bug.key}: {bug.sentence} Needs: {bug.needs or 'nothing special'}. {found.missing} of "
-                          f"{found.asked} answers incomplete, {found.differs} differ from the correct code's")  # fmt: skip
+            counts = (
+                f"{found.missing} of {found.asked} answers incomplete, {found.differs} differ from the correct code's"
+            )
+            missed.append(f"{bug.key}: {bug.sentence} Needs: {bug.needs or 'nothing special'}. {counts}")
         shown = found.first.replace("|", "¦")[:200] if found.by else f"missed: {found.missing} incomplete"
         lines.append(f"| `{bug.key}` | {found.by or '–'} | {shown} |")
     share = caught_count / count if count else 0.0
+    unseen = sum(bug in line for line in lines for bug in UNSEEN)
+    figure = f"{caught_count} of {count} planted bugs are caught by the {len(corpus.vectors)} vectors alone"
     head = [
-        f"{caught_count} of {count} planted bugs are caught by the {len(corpus.vectors)} vectors alone "
-        f"({share:.1%}); {len(UNSEEN)} more cannot show in a single call.",
+        f"{figure} ({share:.1%}); {unseen} more cannot show in a single call.",
         "",
         "| bug | the first vector that shows it | how |",
         "|---|---|---|",
