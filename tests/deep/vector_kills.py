@@ -46,7 +46,7 @@ DTYPES = ("float64", "float32")
 TABLES = ("elman", "lstm", "blind", "blind_second", "far_out")
 BASES = {"elman": "elman_base", "blind": "blind_base", "blind_second": "blind_base"}
 UNSEEN: dict[str, str] = {
-    "elman.py:strides_of_x_ignored": "x lies in C order in every language's own arrays; `memory` passes other layouts",
+    "elman.py:strides_of_x_ignored": "a program reads x in C order from its file; `memory` passes other layouts",
     "elman.py:initial_state_borrowed": "a caller's array is changed and put back: the answer is right",
     "elman.py:results_in_buffers_of_the_next_call": "a second call overwrites the first one's results",
     "elman.py:outputs_share_memory_with_states": "two results share memory: the answer is right",
@@ -64,7 +64,7 @@ UNSEEN: dict[str, str] = {
     "blind.py:window_stays_on": "a second call uses what the first one saved",
     "blind.py:input_gradient_buffer_shared": "a second call overwrites the first one's results",
     "blind.py:input_masked_in_place": "a caller's array is changed: the answer is right",
-    "blind.py:memory_order_taken_for_c": "x lies in C order in every language's own arrays; `memory` passes other layouts",
+    "blind.py:memory_order_taken_for_c": "a program reads x in C order from its file; `memory` passes other layouts",
 }
 """Bugs that no single call on arrays of its own can show, and why."""
 ROUNDS = {"blind.py:input_weights_cached_by_shape"}
