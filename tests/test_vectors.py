@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from conformance.vectors.verify import matching, verify
 from implementations.numpy_bptt import gradients as numpy_gradients
 from oracle.mpmath_numbers import MpmathNumbers
 from oracle.solution import solve
+from tests.deep import vector_kills
 from tests.deep.vector_ids import listed
 
 HERE = Path(__file__).parent
@@ -280,7 +282,7 @@ def test_right_answers_are_within_budget(right, judge, form):
     content = right if form == ".safetensors" else as_json(right)
     status, said = judge(content, suffix=form)
     assert status == 0, said
-    assert re.search(r"all within budget: (\d+) of \1 answers complete; \d+ arrays judged, 0 wrong", said)
+    assert re.search(r"all within budget: (\d+) of \1 answers complete .*\narrays: \d+ judged, 0 wrong", said)
 
 
 def test_a_wrong_entry_is_said_with_where_got_want_and_how_far(right, judge):
@@ -554,3 +556,29 @@ def test_example_with_a_bug_sees_it_and_verify_agrees(language, folder, tmp_path
 def test_last_files_are_safetensors_that_anyone_reads(folder):
     arrays = load((folder / "results" / f"{FEW[0]}.safetensors").read_bytes())
     assert {array.dtype.name for array in arrays.values()} == {"float64", "int8", "uint64", "int32"}
+
+
+# ---- what the page says, and what catches bugs -----------------------------------------------------------------------
+
+
+def test_page_says_how_many_vectors_there_are_and_what_the_examples_answer():
+    text = (HERE.parent / "docs" / "vectors.md").read_text(encoding="utf-8")
+    assert f"{len(selection())} vectors" in text
+    (patterns,) = re.findall(r"--select '([^']+)'\n```", text)
+    named = [i for i in selection() if any(fnmatch.fnmatchcase(i, pattern) for pattern in patterns.split(","))]
+    kinds = {i: vector.problem for i, vector in selection().items() if vector.recipe.cell == "elman"}
+    assert named == [i for i, problem in kinds.items() if problem.loss.kind != "cross_entropy"]
+
+
+def test_planted_bugs_are_caught_by_the_vectors_and_correct_code_is_not(corpus):
+    """The whole table takes minutes: python -m tests.deep.vector_kills, and tests/deep/test_vectors.py."""
+    problems = {(i, "float64"): in_dtype(corpus.problem(i), "float64") for i in corpus.vectors}
+    bugs = {bug.key: bug for bug in vector_kills.planted()}
+    assert set(vector_kills.UNSEEN) <= set(bugs)
+    assert len(bugs) == 311
+    for key in ("elman.py:recurrent_path_cut", "lstm.py:carousel_ignored", "blind.py:loss_returned_as_vector",
+                "blind_second.py:bias_from_the_first_row"):  # fmt: skip
+        assert vector_kills.judged(bugs[key], corpus, problems).by, key
+    for key in ("elman.py:every_tenth_call_loses_a_step", "blind.py:mask_cached_by_shape"):
+        found = vector_kills.judged(bugs[key], corpus, problems)
+        assert (found.by, found.differs) == ("", 0), key

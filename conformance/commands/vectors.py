@@ -90,20 +90,31 @@ def _say(verdict: Verdict) -> None:
             print(visible(line))
     if len(verdict.wrong) > SHOWN:
         print(f"and {len(verdict.wrong) - SHOWN} more arrays that are wrong")
-    for (vector_id, dtype), keys in list(verdict.missing.items())[:SHOWN]:
-        print(f"missing: {vector_id} in {dtype}: {', '.join(keys)}")
-    if len(verdict.missing) > SHOWN:
-        print(f"missing: and {len(verdict.missing) - SHOWN} more")
+    lines = _missing(verdict)
+    for line in lines[:SHOWN]:
+        print(f"missing: {line}")
+    if len(lines) > SHOWN:
+        print(f"missing: and {len(lines) - SHOWN} more")
     for line in verdict.unknown[:SHOWN]:
         print(f"ignored: {visible(line)}, which the vector does not have")
     says = {0: "all within budget", 1: "not conformant", 3: "no verdict"}[verdict.status]
-    print(
-        f"{says}: {verdict.whole} of {verdict.asked} answers complete; "
-        f"{verdict.conclusive + verdict.vague + len(verdict.wrong)} arrays judged, {len(verdict.wrong)} wrong, "
-        f"{verdict.vague} inconclusive"
-    )
+    print(f"{says}: {verdict.whole} of {verdict.asked} answers complete (one a vector and dtype)")
+    count = verdict.conclusive + verdict.vague + len(verdict.wrong)
+    print(f"arrays: {count} judged, {len(verdict.wrong)} wrong, {verdict.vague} inconclusive")
     if verdict.worst[1]:
-        print(f"largest error that passed: {verdict.worst[0]:.3g} of the budget, {verdict.worst[1]}")
+        print(f"largest error that passed: {verdict.worst[0]:.3g} of the budget,\n  {verdict.worst[1]}")
+
+
+def _missing(verdict: Verdict) -> list[str]:
+    """A line for each vector that is missing in some dtypes, and for each answer that lacks some keys."""
+    whole: dict[str, list[str]] = {}
+    lines = []
+    for (vector_id, dtype), keys in verdict.missing.items():
+        if (vector_id, dtype) in verdict.partial:
+            lines.append(f"{vector_id} in {dtype}: {', '.join(keys)}")
+        else:
+            whole.setdefault(vector_id, []).append(dtype)
+    return [*lines, *(f"{vector_id} in {', '.join(dtypes)}" for vector_id, dtypes in whole.items())]
 
 
 def _words(text: str) -> list[str]:

@@ -25,8 +25,9 @@ from conformance.vectors.corpus import Corpus
 
 @dataclass
 class Verdict:
-    """What verify found. `wrong` are messages; `missing` is (id, dtype) to the keys that were not answered.
+    """What verify found. `wrong` are messages.
 
+    missing        (id, dtype) to the keys that were not answered; partial: where others were; unknown: keys ignored
     asked, whole   answers that were asked for, and those that are complete: one for each vector and dtype
     conclusive     arrays that were judged and whose budget is small enough to say something; vague: the others
     worst          the largest error/budget of an array that passed, where, and in which vector
@@ -38,6 +39,7 @@ class Verdict:
     vague: int = 0
     wrong: list[str] = field(default_factory=list)
     missing: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    partial: set[tuple[str, str]] = field(default_factory=set)
     unknown: list[str] = field(default_factory=list)
     worst: tuple[float, str] = (0.0, "")
 
@@ -97,6 +99,7 @@ def verify(
             verdict.unknown += [f"{vector_id}: {shorten(key, 40)}" for key in found if key not in entry["arrays"]]
             if lacking:
                 verdict.missing[vector_id, dtype] = lacking
+                verdict.partial |= {(vector_id, dtype)} if any(key in found for key in wanted) else set()
             else:
                 verdict.whole += 1
             if not results and any(key in found for key in wanted):

@@ -3,8 +3,8 @@
     python -m tests.deep.vector_kills [--vectors DIR] [--bugs NAME ...] [--out build/vector_kills.md]
 
 Each bug (tests/mutants, all five tables) answers every vector of its cells in float64 and float32 once: each call in a
-freshly loaded copy of the bug with fresh arrays, so that nothing is kept from call to call. The answers go through
-`read_answers` and `verify` as a file of safetensors would. A bug is caught if an array is wrong (status 1), or if it
+freshly reset copy of the bug with fresh arrays, so that nothing is kept from call to call. The answers go through
+`verify` as those of a file would. A bug is caught if an array is wrong (status 1), or if it
 ends its program with an exception on some vector; answers that are merely missing (status 3) do not count.
 
 What no single call on arrays of its own can show is not asked for: UNSEEN names these bugs, each with its reason, and
