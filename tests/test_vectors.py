@@ -319,6 +319,24 @@ def test_an_entry_one_step_beyond_its_budget_is_wrong_and_one_at_it_is_not(right
         assert judge(right | {f"{vector_id}/float64/db_h": moved})[0] == status
 
 
+def test_what_near_leaves_out_decides_where_it_must(right, judge, corpus):
+    """Beside a budget of n steps of float64, the n-th step may be beyond it and the next within: `rest` tells."""
+    vector_id = FEW[0]
+    arrays = corpus.results(vector_id)
+    near, rest, budget = (arrays[f"dx.{part}"] for part in ("near", "rest", "budget.float64"))
+    step = np.spacing(np.abs(near))
+    steps = np.floor(budget / step) * step
+    for moved, status in ((near + np.sign(rest) * (steps + step), 0), (near - np.sign(rest) * steps, 1)):
+        error = np.abs([
+            Fraction(g) - Fraction(n) - Fraction(r)
+            for g, n, r in zip(*(a.ravel().tolist() for a in (moved, near, rest)), strict=True)
+        ])  # fmt: skip
+        within = np.array([e <= Fraction(b) for e, b in zip(error, budget.ravel().tolist(), strict=True)])
+        chosen = (within == (status == 0)).reshape(near.shape) & ((np.abs(moved - near) <= budget) == (status == 1))
+        assert chosen.any()
+        assert judge(right | {f"{vector_id}/float64/dx": np.where(chosen, moved, near)})[0] == status
+
+
 def test_padding_is_not_judged(right, judge):
     name = f"{FEW[5]}/float64/h"
     padded = right[name].copy()
