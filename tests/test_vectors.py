@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flint import arb
 from safetensors.numpy import load, save
 
 from bptt.bits import decode
@@ -26,11 +27,13 @@ from conformance.vectors.corpus import read_corpus
 from conformance.vectors.export import export
 from conformance.vectors.flags import FLAGS
 from conformance.vectors.recipe import HELD_BY
-from conformance.vectors.results import find_results, in_dtype, rounded_up
+from conformance.vectors.results import find_results, in_dtype, mantissa, of_ball, of_fraction, rounded_up
 from conformance.vectors.selection import selection
 from conformance.vectors.verify import matching, verify
 from implementations.numpy_bptt import gradients as numpy_gradients
+from oracle.ball_numbers import BallNumbers
 from oracle.mpmath_numbers import MpmathNumbers
+from oracle.numbers import Undecided
 from oracle.solution import solve
 from tests.deep import vector_kills
 from tests.deep.vector_ids import listed
@@ -184,8 +187,33 @@ def test_mantissas_are_those_of_another_road(corpus):
             for value, s, (low, high), e in zip(values, signs, mantissas, powers, strict=True):
                 m = s * (low | high << 64)
                 want = Fraction(int(value.man) * (-1 if value < 0 else 1)) * Fraction(2) ** int(value.exp)
-                assert abs(m * Fraction(2) ** e - want) <= abs(want) * Fraction(1, 2**127)
+                half = Fraction(2) ** (e - 1)  # of a last bit; the other road is off by some 2^-390 of the value
+                assert abs(m * Fraction(2) ** e - want) <= half * (1 + Fraction(1, 2**200))
                 assert (m == 0) == (want == 0)
+
+
+def test_a_ball_that_does_not_decide_every_bit_is_refused():
+    with BallNumbers(100).scope():
+        rough = arb(1) / 3
+    with BallNumbers(256).scope():
+        third, nothing = arb(1) / 3, arb(1) / 3 * 3 - 1
+    assert of_ball(third, last=False) == of_fraction(Fraction(1, 3))
+    for ball in (rough, nothing):
+        with pytest.raises(Undecided):
+            of_ball(ball, last=False)
+    zero = of_ball(nothing, last=True)
+    assert (zero.sign, zero.near) == (0, 0)
+    assert 0 < zero.radius < 2.0**-250
+    assert abs(nothing) <= zero.radius
+
+
+def test_values_that_are_halfway_go_to_the_even_neighbour():
+    odd = (1 << 127) + 1
+    for n, want in ((2 * odd + 1, odd + 1), (2 * odd - 1, odd - 1), ((1 << 129) - 1, 1 << 127), (odd, odd)):
+        for sign in (1, -1):
+            s, m, e = mantissa(sign * n, 1, -900)
+            assert (s, m) == (sign, want)
+            assert abs(m * Fraction(2) ** (e + 900) - n) <= Fraction(2) ** (e + 899)
 
 
 def test_near_and_rest_are_the_nearest_floats(corpus):
@@ -420,7 +448,7 @@ HOSTILE = {
     "an integer beyond": LONG + b'{"x": {"float64": {"dx": [' + b"9" * 5000 + b"]}}}}",
     "bytes": b"\xff\xfe\x00\x01" * 10,
     "a header longer than the file": (1 << 60).to_bytes(8, "little") + b"{}",
-    "a large header": (MOST_HEADER + 1).to_bytes(8, "little") + b"{" * (MOST_HEADER + 1),
+    "a large header": (MOST_HEADER + 1).to_bytes(8, "little") + b"{}" + b" " * (MOST_HEADER - 1),
     "a header of nothing": (2).to_bytes(8, "little") + b"{]",
     "a name without a slash": save({"dx": np.zeros(3)}),
     "a name of another vector": save({"a/float64/dx": np.zeros(3)}),
@@ -433,6 +461,12 @@ def test_hostile_answers_are_refused_in_one_line(judge, name):
     assert (status, said.count("\n")) == (2, 1), said
     assert said.startswith("bpttcheck: ")
     assert "\x1b" not in said and len(said) < 600
+
+
+def test_lists_without_number_are_refused_before_they_are_made(judge):
+    lists = LONG + b'{"x": {"float64": {"dx": [' + b"[]," * 1_000_001 + b"1]}}}}"
+    status, said = judge(lists, suffix=".json")
+    assert (status, "more than 1000000 lists" in said) == (2, True)
 
 
 def test_an_array_that_lies_about_its_size_allocates_nothing(judge):
