@@ -29,6 +29,7 @@ COMMANDS = (
     "list",
     "new",
     "render",
+    "vectors",
     "completion",
 )
 BAD_USAGE, NO_VERDICT = 2, 3
