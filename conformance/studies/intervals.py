@@ -104,3 +104,8 @@ def log_band(runs: Any) -> tuple[Floats, Floats, Floats]:
     """(1) of the logarithms: a geometric mean and its interval, for what varies by factors; runs > 0."""
     mean, low, high = band(np.log(np.asarray(runs, dtype=np.float64)))
     return np.exp(mean), np.exp(low), np.exp(high)
+
+
+def log_interval(values: Sequence[float] | Floats) -> Interval:
+    """log_band of some numbers."""
+    return Interval(*(float(part) for part in log_band(values)))

@@ -46,25 +46,27 @@ def problem_of(cell: str, activation: str | None, gamma: float, T: int, seed: in
     return pose(cell, params, x, Loss("cotangent", g=np.zeros((T, 1, H))), activation=activation)
 
 
-def products(problem: Problem, proved: set[int]) -> tuple[list[float], dict[int, float]]:
-    """|ds_T/ds_{T-n}| for n = 1 to T, in float64, and proved lower bounds of it for some n.
+def local_jacobians(problem: Problem, N: BallNumbers) -> list[Matrix]:
+    """ds_t/ds_{t-1} of the one row, for t = 1 to T, as the cells derive them by hand. Call it within the scope of N."""
+    u = unroll(problem, N)
+    params = {name: leaf.value for name, leaf in u.leaves.items()}
+    out = []
+    for s in range(1, problem.T + 1):
+        before = {name: Matrix(1, problem.H, u.states[name][s - 1].row(0)) for name in problem.spec.states}
+        x_s, cec = N.decode(problem.x[s - 1, 0][None]), problem.truncation.kind == "cec"
+        out.append(problem.spec.local(N, params, x_s, before, problem.activation, cec)[0])
+    return out
 
-    Each is one more local Jacobian, derived by hand, in front of the product.
-    """
+
+def products(problem: Problem, proved: set[int], state: slice = slice(None)) -> tuple[list[float], dict[int, float]]:
+    """|ds_T/ds_{T-n}| for n = 1 to T, in float64, and proved lower bounds of it for some n; `state` cuts a block out."""
     N = BallNumbers(256)
     norms, lower = [], {}
     with scope(N):
-        u = unroll(problem, N)
-        params = {name: leaf.value for name, leaf in u.leaves.items()}
-        states, size = problem.spec.states, problem.H * len(problem.spec.states)
-        product = N.eye(size)
-        for s in range(problem.T, 0, -1):
-            before = {name: Matrix(1, problem.H, u.states[name][s - 1].row(0)) for name in states}
-            x_s, cec = N.decode(problem.x[s - 1, 0][None]), problem.truncation.kind == "cec"
-            J, _ = problem.spec.local(N, params, x_s, before, problem.activation, cec)
+        product = N.eye(problem.H * len(problem.spec.states))
+        for n, J in enumerate(reversed(local_jacobians(problem, N)), 1):
             product = N.matmul(J, product)
-            n = problem.T - s + 1
-            norms.append(float(np.linalg.norm(middle(product), 2)))
+            norms.append(float(np.linalg.norm(middle(product)[state, state], 2)))
             if n in proved:
                 lower[n] = matrix_norm_bounds(N, product)[0]
     return norms, lower

@@ -112,3 +112,19 @@ def excess(truth: Truth, key: str, got: Array) -> float:
     with np.errstate(all="ignore"):
         ratio = np.where(error == 0, 0.0, error / allowed)
     return float(np.max(np.nan_to_num(ratio, nan=np.inf, posinf=np.inf), initial=0.0))
+
+
+def last_step(
+    cell: str, params: Named, x: Array, y: Array, *, activation: str | None = "tanh", **start: Array
+) -> tuple[Problem, Named, float]:
+    """The mean over the batch of |o_T - y|^2, at the last step only, as a cotangent: x (T,B,D), y (B,K).
+
+    Returns the problem, the trainer's answer to it, and the value of that cost: the answer's `loss` is the cotangent's.
+    """
+    B, K = y.shape
+    g = np.zeros((len(x), B, K))
+    problem = pose(cell, params, x, Loss("cotangent", g=g), activation=activation, **start)
+    off = gradients(problem)["o"][-1] - y
+    g[-1] = 2 * off / B
+    problem = replace(problem, loss=Loss("cotangent", g=g))
+    return problem, gradients(problem), float(np.sum(off**2) / B)

@@ -12,15 +12,12 @@ Source: the well-known loop of truncated BPTT; Williams and Peng (1990) call it 
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 
 from bptt.problem import Loss
 from conformance.studies.base import Check, Found, Panel, Picture, Run, Series, Study, Table
-from conformance.studies.intervals import band, interval
-from conformance.studies.networks import Array, Named, draw, excess, gradients, pose, step
+from conformance.studies.intervals import log_band, log_interval
+from conformance.studies.networks import Array, Named, draw, excess, gradients, last_step, pose, step
 from oracle.budget import Model
 from oracle.truth import find_truth
 
@@ -34,16 +31,6 @@ def echo(rng: np.random.Generator, n: int, lag: int) -> tuple[Array, Array]:
     return a, np.concatenate([np.zeros((lag, ROWS, 1)), a[: n - lag]])
 
 
-def cost_gradient(params: Named, a: Array, x: Array, y: Array) -> tuple[Any, Named]:
-    """(1) and (2): a (k,B,1), context x (B,H), y (B,1) -> the problem, and gradients of the mean over B of (o_k - y)^2."""
-    k, B, _ = a.shape
-    g = np.zeros((k, B, 1))
-    problem = pose("elman", params, a, Loss("cotangent", g=g), h0=x)
-    g[-1] = 2 * (gradients(problem)["o"][-1] - y) / B
-    problem = replace(problem, loss=Loss("cotangent", g=g))
-    return problem, gradients(problem)
-
-
 def train(seed: int, lag: int, k: int, n: int, looks: list[int]) -> list[float]:
     """Run the loop on n pairs; the mean squared error of the network on fresh pairs, at each of `looks`."""
     rng = np.random.default_rng([seed, lag])
@@ -53,7 +40,7 @@ def train(seed: int, lag: int, k: int, n: int, looks: list[int]) -> list[float]:
     for t in range(n - k + 1):
         if t in looks:
             errors.append(error_on(params, *test, lag))
-        _, answer = cost_gradient(params, a[t : t + k], x, y[t + k - 1])
+        _, answer, _ = last_step("elman", params, a[t : t + k], y[t + k - 1], h0=x)
         x = answer["h"][0]  # (3)
         params = step(params, answer, RATE, CLIP)
     return [*errors, error_on(params, *test, lag)]
@@ -78,29 +65,29 @@ def run(run: Run) -> Found:
                 run.advance()
     worst = judged(seeds)
     final = {lag: {k: [path[-1] for path in ends[lag][k]] for k in ks} for lag in LAGS}
-    curves = [Series(f"lag {lag}", list(ks), *band(np.array([final[lag][k] for k in ks]).T), i) for i, lag in enumerate(LAGS)]
+    curves = [Series(f"lag {lag}", list(ks), *log_band(np.array([final[lag][k] for k in ks]).T), i) for i, lag in enumerate(LAGS)]
     lag = LAGS[0]
-    paths = [Series(f"k = {k}", [*looks, n], *band(ends[lag][k]), i) for i, k in enumerate(ks)]
+    paths = [Series(f"k = {k}", [*looks, n], *log_band(ends[lag][k]), i) for i, k in enumerate(ks)]
     said = [
-        f"lag {lag}: error {interval(final[lag][short])} at k = {short}, {interval(final[lag][long])} at k = {long}"
+        f"lag {lag}: error {log_interval(final[lag][short])} at k = {short}, {log_interval(final[lag][long])} at k = {long}"
         for lag in LAGS
         for short, long in [(max(k for k in ks if k < lag), min(k for k in ks if k >= lag))]
     ]
     return Found(
         answer=[
             f"After {n} pairs, k just too short and k long enough: " + "; ".join(said) + ". Answering 0 has error 1.",
-            "One step (k = 1): error " + ", ".join(f"{interval(final[lag][1])} at lag {lag}" for lag in LAGS)
+            "One step (k = 1): error " + ", ".join(f"{log_interval(final[lag][1])} at lag {lag}" for lag in LAGS)
             + ". The random context carries the input on, and g and f learn to use what is there, but no error flows back "
             "to shape it.",
         ],
         parameters={"H": H, "rows": ROWS, "rate": RATE, "clip": CLIP, "pairs": n, "k": ks, "lags": LAGS},
         seeds=seeds,
         tables=[Table("Mean squared error at the end", ("k", *(f"lag {lag}" for lag in LAGS)),
-                      [(k, *(interval(final[lag][k]) for lag in LAGS)) for k in ks])],
+                      [(k, *(log_interval(final[lag][k]) for lag in LAGS)) for k in ks])],
         pictures=[Picture("s5", f"The truncated loop on an echo. Left: error after {n} pairs against the number k of unfolded "
             f"steps. Right: error during training at lag {lag}. An update tells W_hh how to carry the input that is asked for where k is at least the lag.", [
-            Panel("error at the end", "k, steps unfolded", "mean squared error", curves),
-            Panel(f"during training, lag {lag}", "pairs", "mean squared error", paths)])],
+            Panel("error at the end", "k, steps unfolded", "mean squared error", curves, ylog=True),
+            Panel(f"during training, lag {lag}", "pairs", "mean squared error", paths, ylog=True)])],
         checks=[Check("the gradient of an update is that of the oracle, within the budget of rounding", worst <= 1.0,
                       f"worst error ÷ budget {worst:.2g}")],
     )
@@ -113,7 +100,7 @@ def judged(seeds: list[int]) -> float:
         rng = np.random.default_rng(seed)
         a, y = echo(rng, 5, 2)
         params = draw(rng, "elman", 1, H, 1)
-        problem, answer = cost_gradient(params, a, rng.standard_normal((ROWS, H)) / 2, y[-1])
+        problem, answer, _ = last_step("elman", params, a, y[-1], h0=rng.standard_normal((ROWS, H)) / 2)
         truth = find_truth(problem, Model("float64"))
         for name in params:
             worst = max(worst, excess(truth, f"d{name}", answer[f"d{name}"]))
