@@ -66,7 +66,7 @@ def train(arm: str, seed: int, n: int) -> tuple[Array, Array]:
 
 def run(run: Run) -> Found:
     """Train each arm from each seed."""
-    seeds, n = list(range(run.pick(10, 2))), run.pick(6000, 400)
+    seeds, n = list(range(run.pick(10, 2))), run.pick(3000, 300)
     run.begin(len(seeds) * len(ARMS))
     errors: dict[str, list[Array]] = {arm: [] for arm in ARMS}
     still = True
