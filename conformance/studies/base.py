@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from numpy.typing import NDArray
+
 from conformance.studies.intervals import Interval
 
 SCHEMA_VERSION = 1
+Numbers = Sequence[float] | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,10 @@ class Series:
     """One curve: x, y and, where repetitions vary, the band low to high; `style` numbers its dashes and colour."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
+    x: Numbers
+    y: Numbers
+    low: Numbers | None = None
+    high: Numbers | None = None
     style: int = 0
     marks: bool = True
 
@@ -96,8 +99,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """One study. `claims` are those of the sources that it bears on, by id; `measures` says that it reads the machine,
-    so that two runs with the same seeds may differ."""
+    """One study. `claims` are those of the sources that it bears on, by id.
+
+    `measures` says that it reads the machine, so that two runs with the same seeds may differ.
+    """
 
     id: str
     title: str

@@ -99,7 +99,7 @@ def reached(path: list[tuple[int, float]], budget: int) -> int:
 def run(run: Run) -> Found:
     """Both on every size."""
     seeds, tuning = list(range(run.pick(8, 2))), [1000 + i for i in range(run.pick(3, 1))]
-    sizes, budget = run.pick((4, 8, 16), (3, 6)), run.pick(4000, 240)
+    sizes, budget = run.pick((4, 8, 16), (3, 6)), run.pick(4000, 120)
     rates = run.pick(RATES, RATES[1:3])
     run.begin(len(sizes) * 2 * len(seeds))
     budgets = np.unique(np.geomspace(12, budget, 24).astype(int))
@@ -120,8 +120,15 @@ def run(run: Run) -> Found:
         for name, found in paths.items():
             style = 2 * sizes.index(H) + (name == "CMA-ES")
             curves.append(Series(f"{name}, {n} weights", budgets, *log_band([at(p, budgets) for p in found]), style))
-            rows.append((f"{name}, {n} weights", rate if name == "BPTT" else "–", log_interval(goal[name]), missed[name],
-                         log_interval([max(path[-1][1], 1e-300) for path in found])))
+            rows.append(
+                (
+                    f"{name}, {n} weights",
+                    rate if name == "BPTT" else "–",
+                    log_interval(goal[name]),
+                    missed[name],
+                    log_interval([max(path[-1][1], 1e-300) for path in found]),
+                )
+            )
     x, y = data(0)
     problem, answer, _ = last_step("elman", draw(np.random.default_rng(0), "elman", 1, 4, 1), x[:, :4], y[:4])
     truth = find_truth(problem, Model("float64"))
@@ -129,22 +136,56 @@ def run(run: Run) -> Found:
     falls = all(a >= b for s in curves for a, b in zip(s.y[:-1], s.y[1:], strict=True))
     return Found(
         answer=[
-            f"CMA-ES needs " + ", ".join(f"{ratio} times the passes of BPTT with {n} weights" for n, ratio in ratios.items())
-            + f" to bring the cost to {GOAL:g} (a run that does not get there counts with its whole budget of {budget:,}, "
+            "CMA-ES needs "
+            + ", ".join(f"{ratio} times the passes of BPTT with {n} weights" for n, ratio in ratios.items())
+            + f" to bring the cost to {GOAL:g} (a run that does not get there counts with its whole budget of "
+            f"{budget:,}, "
             "which understates).",
         ],
-        parameters={"T": T, "rows": ROWS, "lag": LAG, "budget": budget, "hidden": sizes, "cost of a gradient": COST_OF_GRADIENT,
-                    "first step size": SIGMA, "clip": CLIP, "cma": cma.__version__},
+        parameters={
+            "T": T,
+            "rows": ROWS,
+            "lag": LAG,
+            "budget": budget,
+            "hidden": sizes,
+            "cost of a gradient": COST_OF_GRADIENT,
+            "first step size": SIGMA,
+            "clip": CLIP,
+            "cma": cma.__version__,
+        },
         seeds=seeds,
-        tables=[Table("Both at equal budgets", ("method", "rate", f"passes to a cost of {GOAL:g}", "runs that miss it",
-                "cost at the end"), rows)],
-        pictures=[Picture("evolution", f"Recalling a sign of {LAG} steps ago: least cost found against the budget, in passes "
-            "over the data (a gradient counts 3), for BPTT and CMA-ES with networks of three sizes. Geometric means with "
-            "intervals.", [Panel("cost at equal budgets", "passes over the data", "least squared error", curves, xlog=True,
-                                 ylog=True)])],
+        tables=[
+            Table(
+                "Both at equal budgets",
+                ("method", "rate", f"passes to a cost of {GOAL:g}", "runs that miss it", "cost at the end"),
+                rows,
+            )
+        ],
+        pictures=[
+            Picture(
+                "evolution",
+                f"Recalling a sign of {LAG} steps ago: least cost found against the budget, in passes "
+                "over the data (a gradient counts 3), for BPTT and CMA-ES with networks of three sizes. "
+                "Geometric means with "
+                "intervals.",
+                [
+                    Panel(
+                        "cost at equal budgets",
+                        "passes over the data",
+                        "least squared error",
+                        curves,
+                        xlog=True,
+                        ylog=True,
+                    )
+                ],
+            )
+        ],
         checks=[
-            Check("the gradient is the oracle's, within the budget of rounding", worst <= 1.0,
-                  f"worst error ÷ budget {worst:.2g}"),
+            Check(
+                "the gradient is the oracle's, within the budget of rounding",
+                worst <= 1.0,
+                f"worst error ÷ budget {worst:.2g}",
+            ),
             Check("the least cost so far never rises with the budget", falls, f"{len(curves)} curves"),
         ],
     )
@@ -154,7 +195,8 @@ STUDY = Study(
     "evolution",
     "BPTT against an evolution strategy",
     "How much faster does BPTT train a recurrent network than evolutionary optimisation, at equal budgets?",
-    "Small tanh networks of three sizes learn to recall a sign. A budget counts passes over the data. Both methods start "
+    "Small tanh networks of three sizes learn to recall a sign. A budget counts passes over the data. Both "
+    "methods start "
     "from the same weights; BPTT's rate is chosen on other seeds.",
     ("C12",),
     run,

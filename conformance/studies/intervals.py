@@ -95,6 +95,12 @@ def median_band(runs: Any) -> tuple[Floats, Floats, Floats]:
     return np.asarray(np.median(values, axis=0)), values[j - 1], values[n - j]
 
 
+def cut(band: tuple[Floats, Floats, Floats], where: Any) -> tuple[Floats, Floats, Floats]:
+    """Some of the points of a band."""
+    mean, low, high = band
+    return mean[where], low[where], high[where]
+
+
 def median_interval(values: Sequence[float] | Floats) -> Interval:
     """(3) of some numbers."""
     return Interval(*(float(part) for part in median_band(values)))

@@ -4,7 +4,7 @@
 
 A minimum of (1) lies where the slope <dL/dtheta, v>, by the certified gradient, turns from negative to positive between
 neighbouring points: what lies closer together than two points is not counted. T = 1 has no recurrence: it is the
-feedforward network of the same weights. The loss is that of echoing a random teacher's outputs, averaged over the steps.
+feedforward network of the same weights. The loss is the distance from a random teacher's outputs, averaged over steps.
 """
 
 from __future__ import annotations
@@ -84,31 +84,74 @@ def run(run: Run) -> Found:
         truth, answer = find_truth(problem, Model("float64")), gradients(problem)
         worst = max(worst, *(excess(truth, f"d{name}", answer[f"d{name}"]) for name in theta))
     calm, wild = GAINS
-    rows = [(T, *(interval([row[i] for row in counts[name]]) for name in GAINS),
-             *(interval(np.log10([row[i] for row in steep[name]])) for name in GAINS)) for i, T in enumerate(Ts)]
+    rows = [
+        (
+            T,
+            *(interval([row[i] for row in counts[name]]) for name in GAINS),
+            *(interval(np.log10([row[i] for row in steep[name]])) for name in GAINS),
+        )
+        for i, T in enumerate(Ts)
+    ]
     more = interval([row[-1] - row[0] for row in counts[wild]])
     fewer = interval([row[-1] - row[0] for row in counts[calm]])
+    verdict = (
+        "So it is not recurrence as such that makes the surface rough, but recurrence whose Jacobian products grow."
+        if more.low > max(fewer.high, 0)
+        else "The intervals do not tell the two kinds of networks apart."
+    )
     return Found(
         answer=[
-            f"In chaotic networks the line has {interval([row[0] for row in counts[wild]])} minima at T = {Ts[0]} and "
-            f"{interval([row[-1] for row in counts[wild]])} at T = {Ts[-1]} (difference {more}); in contracting ones "
-            f"{interval([row[0] for row in counts[calm]])} and {interval([row[-1] for row in counts[calm]])} (difference {fewer}).",
-            "So it is not recurrence as such that makes the surface rough, but recurrence whose Jacobian products grow. "
-            f"Points are {2 * REACH / (points - 1):.2g} apart: closer minima are not counted.",
+            (
+                f"In chaotic networks the line has {interval([row[0] for row in counts[wild]])} minima at T = "
+                f"{Ts[0]} and "
+                f"{interval([row[-1] for row in counts[wild]])} at T = {Ts[-1]} (difference {more}); in "
+                "contracting ones "
+                f"{interval([row[0] for row in counts[calm]])} and {interval([row[-1] for row in counts[calm]])} "
+                f"(difference {fewer})."
+            ),
+            (f"{verdict} Points are {2 * REACH / (points - 1):.2g} apart: closer minima are not counted."),
         ],
         parameters={"D": D, "H": H, "rows": ROWS, "T": Ts, "gains": GAINS, "reach": REACH, "points": points},
         seeds=seeds,
-        tables=[Table("Along the line", ("T", *(f"minima, {n}" for n in GAINS), *(f"log10 of the steepest slope, {n}"
-                for n in GAINS)), rows)],
-        pictures=[Picture("line", "The loss along a line in weight space as T grows. Above: one line through a contracting and "
-            "a chaotic network. Below: minima on the line and its steepest slope, means over lines with intervals.", [
-            *(Panel(name, "s, distance along the line", "loss", shown[name]) for name in GAINS),
-            Panel("minima on the line", "T, steps", "number", [
-                Series(name, Ts, *band(counts[name]), i) for i, name in enumerate(GAINS)], xlog=True),
-            Panel("steepest slope", "T, steps", "loss per unit length", [
-                Series(name, Ts, *log_band(steep[name]), i) for i, name in enumerate(GAINS)], xlog=True, ylog=True)])],
-        checks=[Check("the slopes' gradients are the oracle's, within the budget of rounding", worst <= 1.0,
-                      f"worst error ÷ budget {worst:.2g}, at T = 5")],
+        tables=[
+            Table(
+                "Along the line",
+                ("T", *(f"minima, {n}" for n in GAINS), *(f"log10 of the steepest slope, {n}" for n in GAINS)),
+                rows,
+            )
+        ],
+        pictures=[
+            Picture(
+                "line",
+                "The loss along a line in weight space as T grows. Above: one line through a contracting and "
+                "a chaotic network. Below: minima on the line and its steepest slope, means over lines with intervals.",
+                [
+                    *(Panel(name, "s, distance along the line", "loss", shown[name]) for name in GAINS),
+                    Panel(
+                        "minima on the line",
+                        "T, steps",
+                        "number",
+                        [Series(name, Ts, *band(counts[name]), i) for i, name in enumerate(GAINS)],
+                        xlog=True,
+                    ),
+                    Panel(
+                        "steepest slope",
+                        "T, steps",
+                        "loss per unit length",
+                        [Series(name, Ts, *log_band(steep[name]), i) for i, name in enumerate(GAINS)],
+                        xlog=True,
+                        ylog=True,
+                    ),
+                ],
+            )
+        ],
+        checks=[
+            Check(
+                "the slopes' gradients are the oracle's, within the budget of rounding",
+                worst <= 1.0,
+                f"worst error ÷ budget {worst:.2g}, at T = 5",
+            )
+        ],
     )
 
 
@@ -116,7 +159,8 @@ STUDY = Study(
     "line",
     "the loss along a line in weight space",
     "Does recurrent feedback make the error surface chaotic, with many local minima?",
-    "The loss and its slope, by certified gradients, are taken at many points of a random line through random weights, for "
+    "The loss and its slope, by certified gradients, are taken at many points of a random line through random "
+    "weights, for "
     "networks that contract and networks that do not, as T grows. Minima are changes of the slope's sign.",
     ("C13",),
     run,

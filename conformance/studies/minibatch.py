@@ -91,25 +91,48 @@ def run(run: Run) -> Found:
     curves = [Series(name, Ts, *log_band(values), style) for style, (name, values) in enumerate(errors.items())]
     return Found(
         answer=[
-            f"The double sums (2), added up literally, and the backward pass agree up to T = {Ts[-1]}; `numpy` and `c` lie "
-            f"within their budgets ({worst:.2g} of it at worst), in float64 and float32.",
-            f"Read with the whole derivative of h_k in place of the immediate partial, the sum is off by "
-            f"{interval([row[-1] for row in twice])} of the gradient's norm at T = {Ts[-1]} and by "
-            f"{interval([row[0] for row in twice])} at T = 1, where the two readings are one.",
+            (
+                f"The double sums (2), added up literally, and the backward pass agree up to T = {Ts[-1]}; `numpy` "
+                "and `c` lie "
+                f"within their budgets ({worst:.2g} of it at worst), in float64 and float32."
+            ),
+            (
+                f"Read with the whole derivative of h_k in place of the immediate partial, the sum is off by "
+                f"{interval([row[-1] for row in twice])} of the gradient's norm at T = {Ts[-1]} and by "
+                f"{interval([row[0] for row in twice])} at T = 1, where the two readings are one."
+            ),
         ],
         parameters={"B": B, "D": D, "H": H, "K": K, "T": Ts},
         seeds=seeds,
-        tables=[Table("The double sum with the whole derivative of h_k", ("T", "relative error"),
-                      [(T, interval([row[i] for row in twice])) for i, T in enumerate(Ts)])],
-        pictures=[Picture("s6", "Error of the cell's gradients against the oracle's, relative to their norm, as T grows, with "
-            "the budget that rounding may cost a correct implementation: geometric means with intervals.", [
-            Panel("errors and budgets", "T, steps", "relative error", curves, xlog=True, ylog=True)])],
+        tables=[
+            Table(
+                "The double sum with the whole derivative of h_k",
+                ("T", "relative error"),
+                [(T, interval([row[i] for row in twice])) for i, T in enumerate(Ts)],
+            )
+        ],
+        pictures=[
+            Picture(
+                "s6",
+                "Error of the cell's gradients against the oracle's, relative to their norm, as T grows, with "
+                "the budget that rounding may cost a correct implementation: geometric means with intervals.",
+                [Panel("errors and budgets", "T, steps", "relative error", curves, xlog=True, ylog=True)],
+            )
+        ],
         checks=[
-            Check("the literal double sum and the reverse pass enclose the same gradient", apart == 0,
-                  f"{apart} entries apart, balls of 128 bits"),
-            Check("every target is within its budget of the double sum", worst <= 1.0, f"worst error ÷ budget {worst:.2g}"),
-            Check("the gradients of the readout are the sums of h_t (p - y) and of p - y", formula <= 1.0,
-                  f"worst error ÷ budget {formula:.2g}"),
+            Check(
+                "the literal double sum and the reverse pass enclose the same gradient",
+                apart == 0,
+                f"{apart} entries apart, balls of 128 bits",
+            ),
+            Check(
+                "every target is within its budget of the double sum", worst <= 1.0, f"worst error ÷ budget {worst:.2g}"
+            ),
+            Check(
+                "the gradients of the readout are the sums of h_t (p - y) and of p - y",
+                formula <= 1.0,
+                f"worst error ÷ budget {formula:.2g}",
+            ),
         ],
     )
 
@@ -132,7 +155,8 @@ STUDY = Study(
     "S6",
     "the mini-batch network with softmax cross-entropy",
     "Are the gradients of the mini-batch network the double sums over time, and how close to them are implementations?",
-    "The oracle adds the double sums up from local Jacobians derived by hand, and separately by reverse mode; the built-in "
+    "The oracle adds the double sums up from local Jacobians derived by hand, and separately by reverse mode; "
+    "the built-in "
     "targets are measured against both as T grows.",
     ("C15", "C16"),
     run,

@@ -51,9 +51,7 @@ def exact(problem: Problem, keys: Iterable[str]) -> Named:
     return {key: solution.near(key)[0] for key in wanted}
 
 
-def draw(
-    rng: np.random.Generator, cell: str, D: int, H: int, K: int | None = None, *, gain: float = 1.0
-) -> Named:
+def draw(rng: np.random.Generator, cell: str, D: int, H: int, K: int | None = None, *, gain: float = 1.0) -> Named:
     """Normal weights of variance gain^2 / fan-in, so that W_hh has a spectral radius of about `gain`; biases 0."""
     shapes = CELLS[cell].shapes(D, H) | ({} if K is None else {"W_hy": (H, K), "b_y": (K,)})
     out = {}
@@ -63,9 +61,7 @@ def draw(
     return out
 
 
-def pose(
-    cell: str, params: Named, x: Array, loss: Loss, *, activation: str | None = "tanh", **more: Any
-) -> Problem:
+def pose(cell: str, params: Named, x: Array, loss: Loss, *, activation: str | None = "tanh", **more: Any) -> Problem:
     """A problem in float64; zero initial states unless given, the linear readout where W_hy is among the parameters."""
     B, H = x.shape[1], params["W_hh" if cell == "elman" else "W_h"].shape[0]
     states: dict[str, Any] = {f"{name}0": np.zeros((B, H)) for name in CELLS[cell].states}

@@ -85,9 +85,7 @@ def run(run: Run) -> Found:
     return report(list(seeds), steps, block, mean, a_path, wrong, worst)
 
 
-def report(
-    seeds: list[int], steps: int, block: int, mean: Any, a_path: Any, wrong: Any, worst: float
-) -> Found:
+def report(seeds: list[int], steps: int, block: int, mean: Any, a_path: Any, wrong: Any, worst: float) -> Found:
     """Words, table, picture."""
     at = [block * (i + 1) for i in range(steps // block)]
     curves, moves = [], []
@@ -97,35 +95,57 @@ def report(
         moves.append(Series(name, at, np.mean(a_path[name], axis=0)[block - 1 :: block], style=style))
     last = {name: np.array(mean[name])[:, -1] for name in VARIANTS}
     stuck = all(not path.any() for path in a_path["0 for the 1"])
-    rows = [
-        (name, interval(np.log10(np.maximum(last[name], 1e-300))), interval(wrong[name])) for name in VARIANTS
-    ]
+    rows = [(name, interval(np.log10(np.maximum(last[name], 1e-300))), interval(wrong[name])) for name in VARIANTS]
     worse = interval(np.log10(np.maximum(last["0 for the 1"], 1e-300) / np.maximum(last["complete"], 1e-300)))
     cut = interval(np.log10(np.maximum(last["no recursion"], 1e-300) / np.maximum(last["complete"], 1e-300)))
     cut_first = np.array(mean["no recursion"])[:, 0]
     gain = interval(np.log10(cut_first / np.maximum(last["no recursion"], 1e-300)))
     return Found(
         answer=[
-            "With 0 where the 1 belongs, the derivative for a starts at 0 and stays there: a never moves, and the squared "
-            f"error of the last {block} steps ends a factor 10^{worse.middle:.2g} [10^{worse.low:.2g}, "
-            f"10^{worse.high:.2g}] above that of the complete recursion.",
-            f"Without the recursive part it ends a factor 10^{cut.middle:.2g} [10^{cut.low:.2g}, 10^{cut.high:.2g}] "
-            f"above; it lowers the error of the first {block} steps by a factor 10^{gain.middle:.2g} [10^{gain.low:.2g}, "
-            f"10^{gain.high:.2g}] nevertheless. A teacher of the same form, without noise, sets an easy task.",
+            (
+                "With 0 where the 1 belongs, the derivative for a starts at 0 and stays there: a never moves, and "
+                "the squared "
+                f"error of the last {block} steps ends a factor 10^{worse.middle:.2g} [10^{worse.low:.2g}, "
+                f"10^{worse.high:.2g}] above that of the complete recursion."
+            ),
+            (
+                f"Without the recursive part it ends a factor 10^{cut.middle:.2g} [10^{cut.low:.2g}, "
+                f"10^{cut.high:.2g}] "
+                f"above; it lowers the error of the first {block} steps by a factor 10^{gain.middle:.2g} "
+                f"[10^{gain.low:.2g}, "
+                f"10^{gain.high:.2g}] nevertheless. A teacher of the same form, without noise, sets an easy task."
+            ),
         ],
         parameters={"steps": steps, "rate": RATE, "start": [0.0, 0.1, 0.1]},
         seeds=seeds,
-        tables=[Table("At the end of training, and the gradient before it", (
-            "recursion", f"log10 of the squared error, last {block} steps", "gradient's relative error at the start",
-        ), rows)],
-        pictures=[Picture("s1", "One neuron trained online. Left: squared error, geometric mean over teachers with its "
-            "interval. Right: the weight a, mean over teachers; with 0 for the 1 it stays at its start.", [
-            Panel("squared error", "steps", "squared error", curves, ylog=True),
-            Panel("the weight a", "steps", "a", moves),
-        ])],
+        tables=[
+            Table(
+                "At the end of training, and the gradient before it",
+                (
+                    "recursion",
+                    f"log10 of the squared error, last {block} steps",
+                    "gradient's relative error at the start",
+                ),
+                rows,
+            )
+        ],
+        pictures=[
+            Picture(
+                "s1",
+                "One neuron trained online. Left: squared error, geometric mean over teachers with its "
+                "interval. Right: the weight a, mean over teachers; with 0 for the 1 it stays at its start.",
+                [
+                    Panel("squared error", "steps", "squared error", curves, ylog=True),
+                    Panel("the weight a", "steps", "a", moves),
+                ],
+            )
+        ],
         checks=[
-            Check("the forward recursion gives the gradient of the summed loss, within the budget of rounding",
-                  worst <= 1.0, f"worst error ÷ budget {worst:.2g}"),
+            Check(
+                "the forward recursion gives the gradient of the summed loss, within the budget of rounding",
+                worst <= 1.0,
+                f"worst error ÷ budget {worst:.2g}",
+            ),
             Check("with 0 for the 1 the weight a stays at its start to the last bit", stuck, f"{len(seeds)} runs"),
         ],
     )
@@ -136,7 +156,8 @@ STUDY = Study(
     "one neuron trained online",
     "Does a neuron whose output is its state learn online by the forward recursion of its gradient, and what do the "
     "parts of that recursion do?",
-    "A teacher of the same form sets the task. The recursion runs complete, with 0 in place of the immediate derivative "
+    "A teacher of the same form sets the task. The recursion runs complete, with 0 in place of the immediate "
+    "derivative "
     "for a, and without its recursive part; before training its gradient is compared with the oracle's.",
     ("C01", "C02", "C03", "C04"),
     run,

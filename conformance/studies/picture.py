@@ -28,8 +28,10 @@ def draw(picture: Mapping[str, Any]) -> str:
     tops = [sum(max(row) for row in rows[:i]) for i in range(len(rows))]
     width, height = WIDTH * columns, sum(max(row) for row in rows)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'font-family="sans-serif" font-size="11" role="img"><title>{_text(picture["caption"])}</title>',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            f'font-family="sans-serif" font-size="11" role="img"><title>{_text(picture["caption"])}</title>'
+        ),
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for n, panel in enumerate(panels):
@@ -58,8 +60,12 @@ def _panel(panel: Mapping[str, Any], name: str) -> list[str]:
         out.append(f'<text x="{LEFT - 5}" y="{_n(y + 4)}" text-anchor="end">{Y.label(value)}</text>')
     out.append(f'<rect x="{LEFT}" y="{TOP}" width="{PLOT_W}" height="{PLOT_H}" fill="none" stroke="#444"/>')
     middle = TOP + PLOT_H // 2
-    out.append(f'<text x="{LEFT + PLOT_W // 2}" y="{TOP + PLOT_H + 32}" text-anchor="middle">{_text(panel["xlabel"])}</text>')
-    out.append(f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{_text(panel["ylabel"])}</text>')
+    out.append(
+        f'<text x="{LEFT + PLOT_W // 2}" y="{TOP + PLOT_H + 32}" text-anchor="middle">{_text(panel["xlabel"])}</text>'
+    )
+    out.append(
+        f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{_text(panel["ylabel"])}</text>'
+    )
     out.append(f'<g clip-path="url(#{_text(name)})">')
     for s in series:
         out += _curve(s, X, Y)
@@ -210,4 +216,3 @@ def _finite(*values: float) -> bool:
 
 def _text(text: str) -> str:
     return escape(text)
-

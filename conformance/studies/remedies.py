@@ -116,35 +116,78 @@ def run(run: Run) -> Found:
     failed = [arm for arm in ARMS if end[arm].low > 0.5]
     return Found(
         answer=[
-            f"Before training, the gradient at the first input is {far['tanh, small']} of that at the last for small tanh "
-            f"weights, {far['tanh, orthogonal']} for orthogonal ones, {far['relu, identity']} for relu with the identity, "
-            f"{far['lstm']} for the LSTM.",
-            f"After {updates} updates, cost below 0.1 in most runs (the interval of the median lies below): "
-            f"{', '.join(learned) or 'none'}. Above 0.5: {', '.join(failed) or 'none'}. Guessing costs 1.",
-            f"Regularisation by decay ends at {end['tanh, decay']}, the same network without it at {end['tanh, orthogonal']}.",
+            (
+                f"Before training, the gradient at the first input is {far['tanh, small']} of that at the last for "
+                "small tanh "
+                f"weights, {far['tanh, orthogonal']} for orthogonal ones, {far['relu, identity']} for relu with "
+                "the identity, "
+                f"{far['lstm']} for the LSTM."
+            ),
+            (
+                f"After {updates} updates, cost below 0.1 in most runs (the interval of the median lies below): "
+                f"{', '.join(learned) or 'none'}. Above 0.5: {', '.join(failed) or 'none'}. Guessing costs 1."
+            ),
+            (
+                f"Regularisation by decay ends at {end['tanh, decay']}, the same network without it at "
+                f"{end['tanh, orthogonal']}."
+            ),
         ],
         parameters={"T": T, "H": H, "rows": ROWS, "clip": CLIP, "decay": DECAY, "updates": updates, "rates": chosen},
         seeds=seeds,
-        tables=[Table("Recalling a sign", ("network", "rate", f"gradient at the first input ÷ last, over {T - 1} steps",
-                "cost at the end, median"), [(arm, chosen[arm], far[arm], end[arm]) for arm in ARMS])],
-        pictures=[Picture("s10", "Remedies against vanishing gradients. Left: norm of the exact gradient at an input by its "
-            "distance from the cost, before training, medians. Right: cost of recalling a sign during training, geometric "
-            "means. Bands are intervals over seeds.", [
-            Panel("gradient at the inputs, at the start", "steps before the cost", "norm ÷ that at the last step", [
-                Series(arm, list(range(T)), *median_band(back[arm]), i) for i, arm in enumerate(ARMS)], ylog=True,
-                ylim=(1e-12, 1e6)),
-            Panel(f"recalling a sign over {T} steps", "updates", "squared error", [
-                Series(arm, at, *log_band(np.maximum(costs[arm], 1e-12)), i) for i, arm in enumerate(ARMS)], ylog=True,
-                ylim=(1e-6, 10.0))])],
-        checks=[Check("every arm's gradient is that of the oracle, within the budget of rounding", worst <= 1.0,
-                      f"worst error ÷ budget {worst:.2g}")],
+        tables=[
+            Table(
+                "Recalling a sign",
+                (
+                    "network",
+                    "rate",
+                    f"gradient at the first input ÷ last, over {T - 1} steps",
+                    "cost at the end, median",
+                ),
+                [(arm, chosen[arm], far[arm], end[arm]) for arm in ARMS],
+            )
+        ],
+        pictures=[
+            Picture(
+                "s10",
+                "Remedies against vanishing gradients. Left: norm of the exact gradient at an input by its "
+                "distance from the cost, before training, medians. Right: cost of recalling a sign during "
+                "training, geometric "
+                "means. Bands are intervals over seeds.",
+                [
+                    Panel(
+                        "gradient at the inputs, at the start",
+                        "steps before the cost",
+                        "norm ÷ that at the last step",
+                        [Series(arm, list(range(T)), *median_band(back[arm]), i) for i, arm in enumerate(ARMS)],
+                        ylog=True,
+                        ylim=(1e-12, 1e6),
+                    ),
+                    Panel(
+                        f"recalling a sign over {T} steps",
+                        "updates",
+                        "squared error",
+                        [Series(arm, at, *log_band(np.maximum(costs[arm], 1e-12)), i) for i, arm in enumerate(ARMS)],
+                        ylog=True,
+                        ylim=(1e-6, 10.0),
+                    ),
+                ],
+            )
+        ],
+        checks=[
+            Check(
+                "every arm's gradient is that of the oracle, within the budget of rounding",
+                worst <= 1.0,
+                f"worst error ÷ budget {worst:.2g}",
+            )
+        ],
     )
 
 
 STUDY = Study(
     "S10",
     "remedies against vanishing gradients",
-    "Which of the remedies named, initialisation, regularisation, ReLU, GRU and LSTM, keep a gradient over many steps, and "
+    "Which of the remedies named, initialisation, regularisation, ReLU, GRU and LSTM, keep a gradient over "
+    "many steps, and "
     "do the networks then learn?",
     "A sign shown at the first step is asked for at the last. The oracle gives the gradient at every input before "
     "training; each network is then trained with a rate chosen for it on other seeds, gradients clipped by the norm.",

@@ -116,7 +116,8 @@ def _number(value: float | str) -> str:
 
 def _render(template: str, results: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
     images = {
-        name: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii") for name, svg in svgs.items()
+        name: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
+        for name, svg in svgs.items()
     }
     return _environment(html=template.endswith("html.j2")).get_template(template).render(r=results, images=images)
 
@@ -125,7 +126,7 @@ def _render(template: str, results: Mapping[str, Any], svgs: Mapping[str, str]) 
 def _environment(*, html: bool) -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=html,  # the texts are ours, but for the environment's names, which the page shows visibly
+        autoescape=html,  # noqa: S701  Markdown has escapes of its own, see _markdown
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -87,7 +87,7 @@ def checkpointed(problem: Problem) -> Named:
     pieces = [slice(first, min(first + every, problem.T)) for first in range(0, problem.T, every)]
     states: list[Named] = [{f"{name}0": getattr(problem, f"{name}0") for name in problem.spec.states}]
 
-    def piece(part: slice, start: Named, **final: Any) -> Problem:
+    def piece(part: slice, start: dict[str, Any], **final: Any) -> Problem:
         assert problem.loss.g is not None
         return replace(problem, x=problem.x[part], **start, loss=Loss("cotangent", g=problem.loss.g[part], **final))
 
@@ -106,6 +106,15 @@ def checkpointed(problem: Problem) -> Named:
     return total | {f"d{name}0": final[f"g_{name}_final"] for name in problem.spec.states}
 
 
+def judged(problems: list[Problem]) -> float:
+    """The worst error ÷ budget of (2): it is the same gradient, summed in another order."""
+    worst = 0.0
+    for problem in problems:
+        truth = find_truth(problem, Model("float64"))
+        worst = max(worst, *(excess(truth, key, got) for key, got in checkpointed(problem).items()))
+    return worst
+
+
 def peak(call: Callable[[], Any]) -> int:
     """The most bytes that a call holds at any moment, its result included."""
     call()
@@ -119,9 +128,12 @@ def peak(call: Callable[[], Any]) -> int:
 
 def run(run: Run) -> Found:
     """Measure over T for the Elman network, and at one T for every other cell."""
-    Ts, cells = run.pick((16, 64, 256, 1024), (16, 64)), run.pick(("elman", "lstm", "gru_reset_after"), ("elman", "lstm"))
+    Ts, cells = (
+        run.pick((16, 64, 256, 1024), (16, 64)),
+        run.pick(("elman", "lstm", "gru_reset_after"), ("elman", "lstm")),
+    )
     seeds = list(range(run.pick(5, 2)))
-    run.begin(len(Ts) + len(cells) + len(seeds))
+    run.begin(len(Ts) + len(cells) + 1)
     names = ["minimum", "numpy", "c", "torch", "checkpointing, peak", "numpy, peak"]
     curves: dict[str, list[float]] = {name: [] for name in names}
     missing: set[str] = set()
@@ -135,39 +147,71 @@ def run(run: Run) -> Found:
         unit = values["minimum"]
         table.append((cell, round(unit), *(values[n] / unit if n in values else "not installed" for n in names[1:])))
         run.advance()
-    worst = 0.0
-    for seed in seeds:  # that it is the same gradient
-        problem = problem_of(cells[seed % len(cells)], 10, seed)
-        truth = find_truth(problem, Model("float64"))
-        for key, got in checkpointed(problem).items():
-            worst = max(worst, excess(truth, key, got))
-        run.advance()
+    worst = judged([problem_of(cells[seed % len(cells)], 10, seed) for seed in seeds])
+    run.advance()
     growth = {name: slope(Ts, values) for name, values in curves.items() if values}
     less = curves["checkpointing, peak"][-1] / curves["numpy, peak"][-1]
     return Found(
         answer=[
             f"At T = {Ts[-1]} the Elman network's minimum is {curves['minimum'][-1]:.0f} KiB, one (T,B,H) array; "
-            + ", ".join(f"`{n}` holds {curves[n][-1] / curves['minimum'][-1]:.2f}" for n in ("numpy", "c", "torch") if curves[n])
+            + ", ".join(
+                f"`{n}` holds {curves[n][-1] / curves['minimum'][-1]:.2f}" for n in ("numpy", "c", "torch") if curves[n]
+            )
             + " times as much between the passes, outputs that the caller gets included.",
-            f"Checkpoints every sqrt(T) steps need {less:.2f} of the peak of the whole run, and grow as T^"
-            f"{growth['checkpointing, peak']:.2f} where that grows as T^{growth['numpy, peak']:.2f}; the weights are stored "
-            "once, whatever T is.",
+            (
+                f"Checkpoints every sqrt(T) steps need {less:.2f} of the peak of the whole run, and grow as T^"
+                f"{growth['checkpointing, peak']:.2f} where that grows as T^{growth['numpy, peak']:.2f}; the "
+                "weights are stored "
+                "once, whatever T is."
+            ),
         ],
         parameters={"T": Ts, "B": B, "D": D, "H": H, "bytes a number": 8},
         seeds=seeds,
-        tables=[Table(f"Held between the passes at T = {Ts[-1]}, in units of the minimum", (
-            "cell", "minimum, bytes", *(f"{n}" for n in names[1:])), table)],
-        pictures=[Picture("s3", f"What is held for the backward pass of an Elman network (B = {B}, H = {H}, float64) as T "
-            "grows: measured, beside the minimum and checkpoints at sqrt(T).", [
-            Panel("memory for the backward pass", "T, steps", "KiB", [
-                Series(name, Ts, values, style=style) for style, (name, values) in enumerate(curves.items()) if values
-            ], xlog=True, ylog=True)])],
+        tables=[
+            Table(
+                f"Held between the passes at T = {Ts[-1]}, in units of the minimum",
+                ("cell", "minimum, bytes", *(f"{n}" for n in names[1:])),
+                table,
+            )
+        ],
+        pictures=[
+            Picture(
+                "s3",
+                f"What is held for the backward pass of an Elman network (B = {B}, H = {H}, float64) as T "
+                "grows: measured, beside the minimum and checkpoints at sqrt(T).",
+                [
+                    Panel(
+                        "memory for the backward pass",
+                        "T, steps",
+                        "KiB",
+                        [
+                            Series(name, Ts, values, style=style)
+                            for style, (name, values) in enumerate(curves.items())
+                            if values
+                        ],
+                        xlog=True,
+                        ylog=True,
+                    )
+                ],
+            )
+        ],
         checks=[
-            Check("checkpointing gives the same gradient, within the budget of rounding", worst <= 1.0,
-                  f"worst error ÷ budget {worst:.2g}"),
+            Check(
+                "checkpointing gives the same gradient, within the budget of rounding",
+                worst <= 1.0,
+                f"worst error ÷ budget {worst:.2g}",
+            ),
             Check("checkpointing holds less than the whole run", less < 1.0, f"{less:.2f} of its peak at T = {Ts[-1]}"),
-            Check("no target holds less than the minimum", all(v >= m for n in ("numpy", "c", "torch") if curves[n]
-                  for v, m in zip(curves[n], curves["minimum"], strict=True)), f"T = {', '.join(map(str, Ts))}"),
+            Check(
+                "no target holds less than the minimum",
+                all(
+                    v >= m
+                    for n in ("numpy", "c", "torch")
+                    if curves[n]
+                    for v, m in zip(curves[n], curves["minimum"], strict=True)
+                ),
+                f"T = {', '.join(map(str, Ts))}",
+            ),
         ],
     )
 
@@ -198,7 +242,8 @@ def slope(Ts: Any, values: list[float]) -> float:
 STUDY = Study(
     "S3",
     "what must be stored for the backward pass",
-    "What has to be kept from the forward pass of U, V and W, how much do implementations keep, and what do checkpoints "
+    "What has to be kept from the forward pass of U, V and W, how much do implementations keep, and what do "
+    "checkpoints "
     "at every sqrt(T) steps save?",
     "The memory that `numpy`, `c` and `torch` hold between the passes is measured and set against the minimum that the "
     "formulas need. Checkpointing is built from `numpy` on pieces, and its gradient judged by the oracle.",

@@ -65,31 +65,55 @@ def run(run: Run) -> Found:
                 run.advance()
     worst = judged(seeds)
     final = {lag: {k: [path[-1] for path in ends[lag][k]] for k in ks} for lag in LAGS}
-    curves = [Series(f"lag {lag}", list(ks), *log_band(np.array([final[lag][k] for k in ks]).T), i) for i, lag in enumerate(LAGS)]
+    curves = [
+        Series(f"lag {lag}", list(ks), *log_band(np.array([final[lag][k] for k in ks]).T), i)
+        for i, lag in enumerate(LAGS)
+    ]
     lag = LAGS[0]
     paths = [Series(f"k = {k}", [*looks, n], *log_band(ends[lag][k]), i) for i, k in enumerate(ks)]
     said = [
-        f"lag {lag}: error {log_interval(final[lag][short])} at k = {short}, {log_interval(final[lag][long])} at k = {long}"
+        f"lag {lag}: error {log_interval(final[lag][short])} at k = {short}, {log_interval(final[lag][long])} "
+        f"at k = {long}"
         for lag in LAGS
         for short, long in [(max(k for k in ks if k < lag), min(k for k in ks if k >= lag))]
     ]
     return Found(
         answer=[
             f"After {n} pairs, k just too short and k long enough: " + "; ".join(said) + ". Answering 0 has error 1.",
-            "One step (k = 1): error " + ", ".join(f"{log_interval(final[lag][1])} at lag {lag}" for lag in LAGS)
-            + ". The random context carries the input on, and g and f learn to use what is there, but no error flows back "
+            "One step (k = 1): error "
+            + ", ".join(f"{log_interval(final[lag][1])} at lag {lag}" for lag in LAGS)
+            + ". The random context carries the input on, and g and f learn to use what is there, but no "
+            "error flows back "
             "to shape it.",
         ],
         parameters={"H": H, "rows": ROWS, "rate": RATE, "clip": CLIP, "pairs": n, "k": ks, "lags": LAGS},
         seeds=seeds,
-        tables=[Table("Mean squared error at the end", ("k", *(f"lag {lag}" for lag in LAGS)),
-                      [(k, *(log_interval(final[lag][k]) for lag in LAGS)) for k in ks])],
-        pictures=[Picture("s5", f"The truncated loop on an echo. Left: error after {n} pairs against the number k of unfolded "
-            f"steps. Right: error during training at lag {lag}. An update tells W_hh how to carry the input that is asked for where k is at least the lag.", [
-            Panel("error at the end", "k, steps unfolded", "mean squared error", curves, ylog=True),
-            Panel(f"during training, lag {lag}", "pairs", "mean squared error", paths, ylog=True)])],
-        checks=[Check("the gradient of an update is that of the oracle, within the budget of rounding", worst <= 1.0,
-                      f"worst error ÷ budget {worst:.2g}")],
+        tables=[
+            Table(
+                "Mean squared error at the end",
+                ("k", *(f"lag {lag}" for lag in LAGS)),
+                [(k, *(log_interval(final[lag][k]) for lag in LAGS)) for k in ks],
+            )
+        ],
+        pictures=[
+            Picture(
+                "s5",
+                f"The truncated loop on an echo. Left: error after {n} pairs against the number k of unfolded "
+                f"steps. Right: error during training at lag {lag}. An update tells W_hh how to carry the "
+                "input that is asked for where k is at least the lag.",
+                [
+                    Panel("error at the end", "k, steps unfolded", "mean squared error", curves, ylog=True),
+                    Panel(f"during training, lag {lag}", "pairs", "mean squared error", paths, ylog=True),
+                ],
+            )
+        ],
+        checks=[
+            Check(
+                "the gradient of an update is that of the oracle, within the budget of rounding",
+                worst <= 1.0,
+                f"worst error ÷ budget {worst:.2g}",
+            )
+        ],
     )
 
 
@@ -111,7 +135,8 @@ STUDY = Study(
     "S5",
     "the truncated training loop",
     "How far must the loop unfold the network to learn a dependency of a given length?",
-    "The loop trains a tanh network to echo its input after a lag. Each k sees the same pairs and makes an update a pair; "
+    "The loop trains a tanh network to echo its input after a lag. Each k sees the same pairs and makes an "
+    "update a pair; "
     "the error is that on fresh pairs.",
     ("C06", "C32"),
     run,

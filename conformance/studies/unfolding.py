@@ -1,4 +1,4 @@
-"""S4: unfolding into k instances of f and one g: shared parameters, updates summed, a cost at one step or the mean of all.
+"""S4: unfolding into k instances of f and one g: shared parameters, updates summed, a cost at one step or many.
 
     L_k = |g(f(... f(0, a_1) ..., a_k)) - y|^2        k instances of f, x_0 = 0                            (1)
     dL_k/dtheta = sum over instances s of the immediate part of f_s                                          (2)
@@ -98,22 +98,54 @@ def run(run: Run) -> Found:
         answer=[
             f"The gradients of {k} instances with weights of their own add up to the gradient of the shared weights. "
             "The farthest instance's share has "
-            + ", ".join(f"{far[gain]} of the norm of the sum at gain {gain:g}" for gain in GAINS) + ".",
-            f"A cost averaged over the steps has the gradient of the summed cost divided by k = {k}, exactly: which of the two "
-            "is meant is a convention.",
+            + ", ".join(f"{far[gain]} of the norm of the sum at gain {gain:g}" for gain in GAINS)
+            + ".",
+            (
+                f"A cost averaged over the steps has the gradient of the summed cost divided by k = {k}, exactly: "
+                "which of the two "
+                "is meant is a convention."
+            ),
         ],
         parameters={"k": k, "D": D, "H": H, "K": K, "gains": GAINS},
         seeds=seeds,
-        tables=[Table("Shares of the instances", ("gain of W_hh", "farthest instance's norm ÷ sum's", "cosine of the "
-            "nearest instance alone with the sum"), [(f"{g:g}", far[g], interval(last[g])) for g in GAINS])],
-        pictures=[Picture("s4", "What each unfolded instance of f adds to the gradient of the shared weights, by its "
-            "distance from the cost; norms relative to that of the sum, geometric means with intervals.", [
-            Panel("shares of unfolded instances", "steps before the cost", "norm ÷ norm of the sum", curves, ylog=True)])],
+        tables=[
+            Table(
+                "Shares of the instances",
+                (
+                    "gain of W_hh",
+                    "farthest instance's norm ÷ sum's",
+                    "cosine of the nearest instance alone with the sum",
+                ),
+                [(f"{g:g}", far[g], interval(last[g])) for g in GAINS],
+            )
+        ],
+        pictures=[
+            Picture(
+                "s4",
+                "What each unfolded instance of f adds to the gradient of the shared weights, by its "
+                "distance from the cost; norms relative to that of the sum, geometric means with intervals.",
+                [
+                    Panel(
+                        "shares of unfolded instances",
+                        "steps before the cost",
+                        "norm ÷ norm of the sum",
+                        curves,
+                        ylog=True,
+                    )
+                ],
+            )
+        ],
         checks=[
-            Check("the instances' gradients add up to that of the shared weights, within the budget of rounding",
-                  worst <= 1.0, f"worst error ÷ budget {worst:.2g}"),
-            Check("loss and gradient of the summed cost are k times those of the mean, in rationals", ratios == {Fraction(k)},
-                  f"ratios found: {', '.join(str(r) for r in sorted(ratios))}"),
+            Check(
+                "the instances' gradients add up to that of the shared weights, within the budget of rounding",
+                worst <= 1.0,
+                f"worst error ÷ budget {worst:.2g}",
+            ),
+            Check(
+                "loss and gradient of the summed cost are k times those of the mean, in rationals",
+                ratios == {Fraction(k)},
+                f"ratios found: {', '.join(str(r) for r in sorted(ratios))}",
+            ),
         ],
     )
 
@@ -135,7 +167,8 @@ STUDY = Study(
     "unfolding with shared parameters",
     "Is the sum of what the unfolded instances of f call for the gradient of the shared weights, and how is it "
     "divided among them?",
-    "Random tanh networks start from zero, with one cost at the last of k steps. Each instance is run on its own by the "
+    "Random tanh networks start from zero, with one cost at the last of k steps. Each instance is run on its "
+    "own by the "
     "certified target, the sums are judged by the oracle, and the shares are differences of successive windows.",
     ("C11", "C34"),
     run,

@@ -15,7 +15,7 @@ import numpy as np
 
 from bptt.problem import Loss, Problem
 from conformance.studies.base import Check, Found, Panel, Picture, Run, Series, Study, Table
-from conformance.studies.intervals import interval, log_band, log_interval
+from conformance.studies.intervals import Interval, interval, log_band, log_interval
 from conformance.studies.networks import Array, Named, draw, gradients, pose, step
 
 H, ROWS, LONG, DEPTH, CLIP = 16, 16, 8, 6, 1.0
@@ -58,7 +58,7 @@ def train(arm: str, seed: int, n: int) -> tuple[Array, Array]:
     x, y = signs(rng, 100)
     if window:  # every step is a row of its own
         flat = [a.reshape(1, -1, a.shape[-1]) for a in (paired(x), y)]
-        o = gradients(posed(params, *flat, np.zeros((flat[0].shape[1], H))))["o"].reshape(y.shape)
+        o = gradients(posed(params, flat[0], flat[1], np.zeros((flat[0].shape[1], H))))["o"].reshape(y.shape)
     else:
         o = gradients(posed(params, x, y, np.zeros((ROWS, H))))["o"]
     return np.mean((o - y)[DEPTH:] ** 2, axis=(0, 1)), params["W_hh"] - first
@@ -79,31 +79,55 @@ def run(run: Run) -> Found:
             run.advance()
     depths = list(range(DEPTH))
     two = np.array(errors["window of two"])
-    rows = [(str(d), *(log_interval([row[d] for row in errors[arm]]) for arm in ARMS)) for d in depths]
-    gap = interval([a[2] - b[2] for a, b in zip(errors["window of two"], errors["one step"], strict=True)])
+    rows: list[list[str | float | Interval]] = [
+        [str(d), *(log_interval([row[d] for row in errors[arm]]) for arm in ARMS)] for d in depths
+    ]
     bptt = interval(np.log10([a[2] / b[2] for a, b in zip(errors["one step"], errors["BPTT"], strict=True)]))
     # Signs of two steps ago and more are independent of both inputs of the window: no predictor has an error below 1,
     # and the mean of 94 * ROWS products of independent terms strays from that by its own standard error alone.
     slack = 5 / np.sqrt((100 - DEPTH) * ROWS) * (1 + np.sqrt(two[:, 2:].max()))
     return Found(
         answer=[
-            f"The window of two answers for the last two inputs and knows nothing of earlier ones (error "
-            f"{log_interval(two[:, 2])} two steps back, where guessing 0 has 1). The stateful network trained one step at a "
-            f"time has {log_interval([row[2] for row in errors['one step']])} there: {gap} less. They are different models.",
-            f"BPTT's error two steps back is a factor 10^{bptt.middle:.2g} [10^{bptt.low:.2g}, 10^{bptt.high:.2g}] below "
-            "one-step training's after the same symbols.",
+            (
+                f"The window of two answers for the last two inputs and knows nothing of earlier ones (error "
+                f"{log_interval(two[:, 2])} two steps back, where guessing 0 has 1). The stateful network trained "
+                "one step at a "
+                f"time has {log_interval([row[2] for row in errors['one step']])} there. They are "
+                "different models."
+            ),
+            (
+                f"BPTT's error two steps back is a factor 10^{bptt.middle:.2g} [10^{bptt.low:.2g}, "
+                f"10^{bptt.high:.2g}] below "
+                "one-step training's after the same symbols."
+            ),
         ],
         parameters={"H": H, "rows": ROWS, "long": LONG, "depth": DEPTH, "rates": RATES, "symbols a row": n},
         seeds=seeds,
         tables=[Table("Squared error of recalling the input of d steps ago", ("d", *ARMS), rows)],
-        pictures=[Picture("s11", f"Recalling the input of d steps ago after {n} symbols a row: a feedforward network on two "
-            "inputs, a stateful network trained one step at a time, and the same with BPTT. Geometric means with intervals.", [
-            Panel("error by distance", "d, steps back", "squared error",
-                  [Series(arm, depths, *log_band(errors[arm]), i) for i, arm in enumerate(ARMS)], ylog=True)])],
+        pictures=[
+            Picture(
+                "s11",
+                f"Recalling the input of d steps ago after {n} symbols a row: a feedforward network on two "
+                "inputs, a stateful network trained one step at a time, and the same with BPTT. Geometric "
+                "means with intervals.",
+                [
+                    Panel(
+                        "error by distance",
+                        "d, steps back",
+                        "squared error",
+                        [Series(arm, depths, *log_band(errors[arm]), i) for i, arm in enumerate(ARMS)],
+                        ylog=True,
+                    )
+                ],
+            )
+        ],
         checks=[
             Check("the window of two has no state: W_hh's gradient is 0 to the last bit", still, f"{len(seeds)} runs"),
-            Check("nothing before its two inputs is known to it: its error is at least 1, up to sampling",
-                  bool((two[:, 2:] >= 1 - slack).all()), f"least {two[:, 2:].min():.3f}; 5 standard errors are {slack:.3f}"),
+            Check(
+                "nothing before its two inputs is known to it: its error is at least 1, up to sampling",
+                bool((two[:, 2:] >= 1 - slack).all()),
+                f"least {two[:, 2:].min():.3f}; 5 standard errors are {slack:.3f}",
+            ),
         ],
     )
 
