@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from conformance.errors import UsageError
+from conformance.render import visible
 from conformance.results import prepare_directory
 from oracle import canary
 
@@ -43,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         for study in STUDIES.values():
             print(f"{study.id:10} {study.title}")
-            print(f"           {study.question}")
+            print(wrapped(study.question, " " * 11))
         return 0
     known = {name.lower(): study for name, study in STUDIES.items()}
     found = known.get(arguments.study.lower())
@@ -52,6 +55,12 @@ def main(arguments: argparse.Namespace) -> int:
     prepare_directory(arguments.report_dir)
     canary.check("before the study")
     return _run(found.id, arguments.report_dir, quick=arguments.quick)
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """A text in lines as long as the terminal's, 80 where there is none, and at most 100."""
+    columns = min(shutil.get_terminal_size().columns, 100)
+    return textwrap.fill(visible(text), columns, initial_indent=indent, subsequent_indent=indent)
 
 
 def _run(name: str, folder: Path, *, quick: bool) -> int:
@@ -77,8 +86,8 @@ def _run(name: str, folder: Path, *, quick: bool) -> int:
     write(results, folder)
     print(f"{study.id}: {study.title}\n")
     for line in found.answer:
-        print(f"{line}\n")
+        print(wrapped(line) + "\n")
     for check in found.checks:
-        print(f"{'holds' if check.holds else 'DOES NOT HOLD'}: {check.statement} ({check.detail})")
+        print(wrapped(f"{'holds' if check.holds else 'DOES NOT HOLD'}: {check.statement} ({check.detail})"))
     print(f"\n{folder / 'study.html'}")
     return 0 if all(check.holds for check in found.checks) else 1

@@ -161,7 +161,7 @@ def report(seeds: list[int], looks: list[int], rates: Any, losses: Any, compared
     grown = [interval(end["growing"] - end[arm]) for arm in ARMS[:2]]
     speed = [interval(mean["growing"] - mean[arm]) for arm in ARMS[:2]]
     gaps: list[list[str | float | Interval]] = [
-        (x[i], *(interval(losses[arm][:, i] - losses["one step"][:, i]) for arm in ARMS[1:])) for i in range(len(x))
+        [x[i], *(interval(losses[arm][:, i] - losses["one step"][:, i]) for arm in ARMS[1:])] for i in range(len(x))
     ]
     identical = max(abs(c - 1) for arm in ARMS for row in of(arm, LONG, 0) for c in row)
     return Found(

@@ -69,7 +69,7 @@ def run(run: Run) -> Found:
         Series(f"lag {lag}", list(ks), *log_band(np.array([final[lag][k] for k in ks]).T), i)
         for i, lag in enumerate(LAGS)
     ]
-    lag = LAGS[0]
+    lag = LAGS[-1]
     paths = [Series(f"k = {k}", [*looks, n], *log_band(ends[lag][k]), i) for i, k in enumerate(ks)]
     said = [
         f"lag {lag}: error {log_interval(final[lag][short])} at k = {short}, {log_interval(final[lag][long])} "
