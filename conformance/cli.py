@@ -30,6 +30,7 @@ COMMANDS = (
     "new",
     "render",
     "vectors",
+    "study",
     "completion",
 )
 BAD_USAGE, NO_VERDICT = 2, 3
