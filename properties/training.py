@@ -142,7 +142,7 @@ def windows(problem: Problem, y: Array, plan: list[Window], rate: Fraction, ask:
         problem = replace(problem, params=params)
         if window.carries:
             stepped = ask(one_step(problem, window))
-            state = {f"{name}0": rounded(np.asarray(stepped[name])[-1], dtype) for name in states}
+            state: dict[str, Any] = {f"{name}0": rounded(np.asarray(stepped[name])[-1], dtype) for name in states}
             problem = replace(problem, **state)
 
 
