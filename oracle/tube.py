@@ -43,7 +43,7 @@ class TubeNumbers(BallNumbers):
 def _unrolled(problem: Problem, balls: Mapping[str, Balls], prec: int) -> Unrolled:
     """The network over the balls of some of its arrays: parameters by name, x, h0, c0, and g of the loss."""
     params = {name: np.array(array) for name, array in problem.params.items()}  # fresh arrays, so that ids are theirs
-    fresh = {name: np.array(getattr(problem, name)) for name in ("x", "h0", "c0") if name in balls}
+    fresh: dict[str, Any] = {name: np.array(getattr(problem, name)) for name in ("x", "h0", "c0") if name in balls}
     loss = replace(problem.loss, g=np.array(problem.loss.g)) if "g" in balls else problem.loss
     own = replace(problem, params=params, loss=loss, **fresh)
     arrays: dict[str, Any] = {**params, **fresh, "g": loss.g}

@@ -56,7 +56,6 @@ def bugs() -> dict[str, Bug]:
     for table in CORRECT:
         titles = sections(table)
         for name, planted in load("mutants", table).PLANTED.items():
-            groups = {"elman": titles.get(name, ""), "lstm": "LSTM cells", "training": "training loops"}
             cells = getattr(planted.gradients, "SUPPORTS", {"cells": ("elman",)})["cells"]
             found.append(
                 Bug(
