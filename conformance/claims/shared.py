@@ -398,7 +398,7 @@ def c18(run: Run, transpose: bool = False) -> Finding:
 
         base = [max(Fraction(v) / 2, Fraction(0)) for v in a[0]]
         slopes = [[4 * (v - w) for v, w in zip(h(i), base, strict=True)] for i in range(2)]
-        return [f"by secants that cross no kink, row i for h_i: {slopes}".replace("Fraction", "")], flat(slopes) == flat(
+        return [f"by secants of the step that cross no kink, row by row: {listed(flat(slopes))}"], flat(slopes) == flat(
             [[Fraction(v) for v in row] for row in jacobian(p, 0, 1)]
         )
 
