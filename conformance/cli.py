@@ -16,7 +16,7 @@ from conformance.errors import TargetUnavailable, UsageError
 from conformance.render import visible
 from conformance.results import suite_version
 
-COMMANDS = ("certify", "explore", "doctor", "replay", "oracle", "list", "new", "render")
+COMMANDS = ("certify", "explore", "doctor", "replay", "oracle", "list", "new", "render", "claims")
 BAD_USAGE, NO_VERDICT = 2, 3
 
 

@@ -6,5 +6,8 @@ from conformance.claims import lstm, neuron, norms, shared, training
 from conformance.claims.base import Claim
 
 CLAIMS: dict[str, Claim] = {
-    claim.id: claim for claim in sorted((*lstm.CLAIMS, *neuron.CLAIMS, *norms.CLAIMS, *shared.CLAIMS, *training.CLAIMS), key=lambda claim: claim.id)
+    claim.id: claim
+    for claim in sorted(
+        (*lstm.CLAIMS, *neuron.CLAIMS, *norms.CLAIMS, *shared.CLAIMS, *training.CLAIMS), key=lambda claim: claim.id
+    )
 }

@@ -54,7 +54,9 @@ def c23(run: Run) -> Finding:
     def holds(p: Problem) -> bool | None:
         for t in range(1, p.T + 1):
             cc = blocks(jacobian(p, 0, t), p.H)[3]
-            if not (verdict := same([v for row in cc for v in row], [int(i == j) for i in range(p.H) for j in range(p.H)])):
+            if not (
+                verdict := same([v for row in cc for v in row], [int(i == j) for i in range(p.H) for j in range(p.H)])
+            ):
                 return verdict
         return True
 
@@ -104,7 +106,9 @@ class Step:
             chain = [q[i] * c_by_h[i][j] + c_by_c[i][j] for j in range(H) for i in range(H)]
             W = [[ball(float(v)) for v in row] for row in p.params["W_h"]]
             a = [sum(h[i] * W[i][k] for i in range(H)) + ball(float(p.params["b"][k])) for k in range(4 * H)]
-            i_, f, g = ([act(a[k * H + j]) for j in range(H)] for k, act in ((0, N.sigmoid), (1, N.sigmoid), (2, N.tanh)))
+            i_, f, g = (
+                [act(a[k * H + j]) for j in range(H)] for k, act in ((0, N.sigmoid), (1, N.sigmoid), (2, N.tanh))
+            )
             terms = []
             for j in range(H):
                 s = (g[j] * i_[j] * (1 - i_[j]), c[j] * f[j] * (1 - f[j]), i_[j] * (1 - g[j] * g[j]))
@@ -298,7 +302,10 @@ def c27(run: Run) -> Finding:
         run,
         wanted=[(T, grows) for T in lengths],
         show=lambda T: [f"one unit, b_g = 1, all else 0: C_{T} = {number(state(T))} > 3·{T}/8"],
-        second=lambda T: ([f"in closed form C_T = T·σ(0)·tanh(1) = {number(closed(T))}"], same([state(T)], [closed(T)]) is True),
+        second=lambda T: (
+            [f"in closed form C_T = T·σ(0)·tanh(1) = {number(closed(T))}"],
+            same([state(T)], [closed(T)]) is True,
+        ),
         shown="the oracle's states, enclosed; C_T = T·i·g for constant gates is beyond every bound",
     )
 

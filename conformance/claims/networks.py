@@ -40,7 +40,11 @@ class Neuron:
         """As a problem; `every`: the loss is the sum of all outputs."""
         T = len(self.x)
         g = np.ones((T, 1, 1)) if every else np.concatenate([np.zeros((T - 1, 1, 1)), np.ones((1, 1, 1))])
-        params = {"W_xh": np.array([[float(self.b)]]), "W_hh": np.array([[float(self.c)]]), "b_h": np.array([float(self.a)])}
+        params = {
+            "W_xh": np.array([[float(self.b)]]),
+            "W_hh": np.array([[float(self.c)]]),
+            "b_h": np.array([float(self.a)]),
+        }
         return Problem(
             "elman",
             params,

@@ -129,7 +129,8 @@ def c19(run: Run) -> Finding:
                 "in rationals: W Wᵀ = (1 0; 0 0), whose larger eigenvalue is 1; "
                 f"certified bounds of ‖W‖₂: {spectral_norm_bounds(p.problem.params['W_hh'])}"
             ],
-            flat(product(W := rational(p.problem.params["W_hh"]), [list(c) for c in zip(*W, strict=True)])) == [1, 0, 0, 0],
+            flat(product(W := rational(p.problem.params["W_hh"]), [list(c) for c in zip(*W, strict=True)]))
+            == [1, 0, 0, 0],
         ),
         condition="W_hh is normal (W Wᵀ = Wᵀ W); in general the largest singular value is needed",
         shown="enclosures of norms and spectral radii; drawn are symmetric matrices and scaled rotations",
@@ -223,7 +224,9 @@ def c30(run: Run) -> Finding:
             same([p.slope()], [1]) is True,
         ),
         shown="enclosures of the oracle's slopes",
-        notes=("At every other argument tanh' is below 1, as at all that were drawn; the identity's and relu's is 1 too.",),
+        notes=(
+            "At every other argument tanh' is below 1, as at all that were drawn; the identity's and relu's is 1 too.",
+        ),
     )
 
 
@@ -371,7 +374,10 @@ def c28(run: Run) -> Finding:
         show=lambda f: [f"relu, one unit, w = −2, input 1, h_0 = 0: the factors ∂h_t/∂h_(t−1) are {listed(f.list())}"],
         second=second,
         shown="Jacobians in rationals, and enclosures for tanh",
-        notes=("Where one tanh unit has 0 ≤ w ≤ 1, as in the drawn problems, every factor does lie in [0, 1].", "The factors alternate for ever, in size and, with w < 0, in sign; a claim about sizes fails likewise.",),
+        notes=(
+            "Where one tanh unit has 0 ≤ w ≤ 1, as in the drawn problems, every factor does lie in [0, 1].",
+            "The factors alternate for ever, in size and, with w < 0, in sign; a claim about sizes fails likewise.",
+        ),
     )
 
 
@@ -432,7 +438,9 @@ CLAIMS = (
     Claim("C19", "In the bound on the Jacobian γ_W may be the largest eigenvalue of W_hh.", "004", c19),
     Claim("C20", "‖∂h_{t+1}/∂h_k‖ ≤ (γ_W γ_h)^(t−k).", "004", c20),
     Claim("C21", "γ_h is 1 for tanh and 1/4 for the sigmoid.", "004", c21),
-    Claim("C22", "A dominant eigenvalue of W_hh above 1 explodes the gradient, one below 1 makes it vanish.", "004", c22),
+    Claim(
+        "C22", "A dominant eigenvalue of W_hh above 1 explodes the gradient, one below 1 makes it vanish.", "004", c22
+    ),
     Claim("C28", "A plain network's factors end up always above 1, or always within [0, 1].", "004", c28),
     Claim("C29", "A change along an eigenvector of a Jacobian is scaled by λ^t over t steps.", "004", c29),
     Claim("C30", "φ' is always less than 1.", "004", c30),

@@ -51,7 +51,11 @@ def _from_inputs(n: Neuron, weights: int = 1) -> list[Fraction]:
         states = [Fraction(n.start), *replace(n, x=n.x[:t]).outputs()]  # from the inputs, again for every step
         a = Fraction(n.a) + Fraction(n.b) * Fraction(n.x[t - 1]) + Fraction(n.c) * states[t - 1]
         delta = (1 + carry) * (1 if n.f == "identity" or a > 0 else 0)
-        out = {"a": out["a"] + delta, "b": out["b"] + delta * Fraction(n.x[t - 1]), "c": out["c"] + delta * states[t - 1]}
+        out = {
+            "a": out["a"] + delta,
+            "b": out["b"] + delta * Fraction(n.x[t - 1]),
+            "c": out["c"] + delta * states[t - 1],
+        }
         carry = delta * c
     return [out[k] for k in "abc"]
 
@@ -71,7 +75,9 @@ def c09(run: Run) -> Finding:
         return draw_neuron(rng, f=("identity", "relu")[int(rng.integers(2))])
 
     def second(n: Neuron) -> tuple[list[str], bool]:
-        exact = [derivative(lambda v, k=k: sum(n.outputs(**{k: v}), Fraction(0)), Fraction(getattr(n, k))) for k in "abc"]
+        exact = [
+            derivative(lambda v, k=k: sum(n.outputs(**{k: v}), Fraction(0)), Fraction(getattr(n, k))) for k in "abc"
+        ]
         return [f"from five values of polynomials: {listed(exact)}"], exact == _from_inputs(n)
 
     return search(
@@ -220,11 +226,15 @@ def c14(run: Run) -> Finding:
         holds=lambda s: same(*s.both()),
         small=[one],
         draw=draw,
-        show=lambda s: [f"X = 0, h = 1, W_xh = 0, W_hh = 1, W_yh = 0: the stack gives {s.both()[0][0]}, the step {s.both()[1][0]}"],
+        show=lambda s: [
+            f"X = 0, h = 1, W_xh = 0, W_hh = 1, W_yh = 0: the stack gives {s.both()[0][0]}, the step {s.both()[1][0]}"
+        ],
         second=lambda s: (["by hand: 0·0 + 1·0 = 0, and 0·0 + 1·1 = 1"], s.both() == ([0], [1])),
         condition="the lower block is W_hh",
         shown="products in rationals against the oracle's step",
-        notes=("With W_yh, the block that the readout uses, even the shapes fit only where there are as many outputs.",),
+        notes=(
+            "With W_yh, the block that the readout uses, even the shapes fit only where there are as many outputs.",
+        ),
     )
 
 
@@ -306,7 +316,9 @@ def c15(run: Run) -> Finding:
             f"{number(s.secants()[0])} and {number(s.secants()[1])}"
         ],
         second=lambda s: (
-            ["in closed form: L = 2 log(e^o_1 + e^o_2) − o_1 − o_2 is even in o_1 − o_2, so its derivative is 0 at (0, 0)"],
+            [
+                "in closed form: L = 2 log(e^o_1 + e^o_2) − o_1 − o_2 is even in o_1 − o_2, so its derivative is 0 at (0, 0)"
+            ],
             bool(s.secants()[0] < 0 < s.secants()[1]) and same(s.printed(), [Fraction(-1, 2)] * 2) is True,
         ),
         condition="Σ y = 1 and the outer product is h ⊗ (ŷ − y) in that text's own layout (o = h W_hy)",
@@ -393,7 +405,10 @@ def c18(run: Run, transpose: bool = False) -> Finding:
     def second(p: Problem) -> tuple[list[str], bool]:
         def h(i: int) -> list[Fraction]:
             moved = [Fraction(int(i == 0)), Fraction(int(i == 1))]
-            z = [Fraction(v) / 2 + m for v, m in zip(a[0], product([[m / 4 for m in moved]], rational(W))[0], strict=True)]
+            z = [
+                Fraction(v) / 2 + m
+                for v, m in zip(a[0], product([[m / 4 for m in moved]], rational(W))[0], strict=True)
+            ]
             return [max(v, Fraction(0)) for v in z]
 
         base = [max(Fraction(v) / 2, Fraction(0)) for v in a[0]]
@@ -483,7 +498,12 @@ def c34(run: Run) -> Finding:
 
 
 CLAIMS = (
-    Claim("C09", "Old values of layers and weights must both be stored for the backward pass; outputs need not.", "002", c09),
+    Claim(
+        "C09",
+        "Old values of layers and weights must both be stored for the backward pass; outputs need not.",
+        "002",
+        c09,
+    ),
     Claim("C10", "dL_t/dV depends on step t alone, dL_t/dU and dL_t/dW on all steps up to t.", "002", c10),
     Claim("C11", "The updates of all instances of shared weights, summed, are the gradient.", "003", c11),
     Claim("C14", "[X h]·W, with W_xh and W_yh stacked to W, is X·W_xh + h·W_hh.", "004", c14),
