@@ -126,7 +126,6 @@ def search(
 
 
 def exhibit(
-    run: Run,
     *,
     wanted: Sequence[tuple[Any, Holds]],
     show: Callable[[Any], Sequence[str]],

@@ -13,7 +13,6 @@ from bptt.problem import Loss, Problem
 from bptt.truncation import Truncation
 from conformance.claims.base import Claim, Finding, N, Run, ball, exhibit, number, quarters, same, search
 from conformance.claims.networks import gradients, jacobian
-from oracle.numbers import Matrix
 
 GATES = {"lstm": 4, "lstm_1997": 3}
 
@@ -136,8 +135,10 @@ def c24(run: Run) -> Finding:
     def second(step: Step) -> tuple[list[str], bool]:
         terms, chain = step.both()
         lines = [
-            "by hand: C_t,2 = ½ tanh(½ tanh(C_{t−1,1})) + ½ C_{t−1,2}, whose derivative in C_{t−1,1} at 0 is ¼; "
-            "C_t,1 does not depend on C_{t−1,2}"
+            (
+                "by hand: C_t,2 = ½ tanh(½ tanh(C_{t−1,1})) + ½ C_{t−1,2}, whose derivative in C_{t−1,1} at 0 is ¼; "
+                "C_t,1 does not depend on C_{t−1,2}"
+            )
         ]
         quarter, half = Fraction(1, 4), Fraction(1, 2)
         return lines, same(chain, [half, 0, quarter, half]) is True and same(terms, chain) is False
@@ -149,8 +150,10 @@ def c24(run: Run) -> Finding:
         small=[_two_units()],
         draw=draw,
         show=lambda step: [
-            "two units, C_{t−1} = 0, o_{t−1} = ½, W_hg = (0 1; 0 0) and all else 0: ∂C_t,2/∂C_{t−1},1 = "
-            f"{number(step.both()[1][2])}, with the weights untransposed the formula has {number(step.both()[0][2])}"
+            (
+                "two units, C_{t−1} = 0, o_{t−1} = ½, W_hg = (0 1; 0 0) and all else 0: ∂C_t,2/∂C_{t−1},1 = "
+                f"{number(step.both()[1][2])}, the formula has {number(step.both()[0][2])} with untransposed weights"
+            )
         ],
         second=second,
         condition="h_{t−2} is held fixed (so o_{t−1} is), and for H > 1 the weights are transposed",
@@ -241,8 +244,10 @@ def c25(run: Run) -> Finding:
         small=[one],
         draw=draw,
         show=lambda s: [
-            f"one unit, W_hg = W_ho = 1, b_g = 1, all else 0, o_0 = ½, C_0 = 0: ∂C_2/∂C_0 = {number(s.oracle())}, "
-            f"the product of two formulas is {number(s.both()[0])}"
+            (
+                f"one unit, W_hg = W_ho = 1, b_g = 1, all else 0, o_0 = ½, C_0 = 0: ∂C_2/∂C_0 = {number(s.oracle())}, "
+                f"the product of two formulas is {number(s.both()[0])}"
+            )
         ],
         second=second,
         condition="the output gate has no recurrent weights",
@@ -251,7 +256,7 @@ def c25(run: Run) -> Finding:
     )
 
 
-def c26(run: Run) -> Finding:
+def c26(_run: Run) -> Finding:
     """Factors on either side of 1."""
     above, below = Steps((0.0, 0.0, 8.0, 0.0), (0.0,) * 4, 0.5, 0.0, 1), Steps((0.0,) * 4, (0.0,) * 4, 0.5, 0.0, 1)
 
@@ -268,11 +273,12 @@ def c26(run: Run) -> Finding:
             return bool(s.oracle() < 1) and bool(grown(s) < s.oracle())
 
     return exhibit(
-        run,
         wanted=[(below, is_below), (above, is_above)],
         show=lambda s: [
-            f"one unit, W_hg = {Fraction(s.W_h[2])}, all else 0, o_0 = ½, C_0 = 0: ∂C_1/∂C_0 = {number(s.oracle())}, "
-            f"and over four steps {number(grown(s))}"
+            (
+                f"one unit, W_hg = {Fraction(s.W_h[2])}, all else 0, o_0 = ½, C_0 = 0: ∂C_1/∂C_0 = {number(s.oracle())}, "
+                f"and over four steps {number(grown(s))}"
+            )
         ],
         second=lambda s: (
             [f"in closed form, σ(0) = ½ and tanh'(0) = 1: ½·W_hg·½ + ½ = {Fraction(s.W_h[2]) / 4 + Fraction(1, 2)}"],
@@ -299,11 +305,10 @@ def c27(run: Run) -> Finding:
 
     lengths = (10, 100) if run.quick else (10, 100, 1000)
     return exhibit(
-        run,
         wanted=[(T, grows) for T in lengths],
         show=lambda T: [f"one unit, b_g = 1, all else 0: C_{T} = {number(state(T))} > 3·{T}/8"],
         second=lambda T: (
-            [f"in closed form C_T = T·σ(0)·tanh(1) = {number(closed(T))}"],
+            [f"by hand T·σ(0)·tanh(1) = {number(closed(T))}"],
             same([state(T)], [closed(T)]) is True,
         ),
         shown="the oracle's states, enclosed; C_T = T·i·g for constant gates is beyond every bound",

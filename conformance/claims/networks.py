@@ -129,8 +129,8 @@ def only_last(problem: Problem, kind: str, k: int) -> Problem:
 def slopes(f: str) -> Callable[[Any, Any], Any]:
     """f'(a), from a and f(a), by hand, in rationals or balls."""
     return {
-        "identity": lambda a, y: 1,
-        "relu": lambda a, y: int(a > 0),
-        "tanh": lambda a, y: 1 - y * y,
-        "sigmoid": lambda a, y: y * (1 - y),
+        "identity": lambda _a, _y: 1,
+        "relu": lambda a, _y: int(a > 0),
+        "tanh": lambda _a, y: 1 - y * y,
+        "sigmoid": lambda _a, y: y * (1 - y),
     }[f]

@@ -75,10 +75,12 @@ def c01(run: Run, formula: Any = printed) -> Finding:
         run,
         holds=holds,
         small=[ONE],
-        draw=lambda rng: draw_neuron(rng),
+        draw=draw_neuron,
         show=lambda n: [
-            f"{n.text()}: ∂ŷ_{len(n.x)}/∂a = {number(gradients(n.problem())['db_h'][0])}, "
-            f"the formula gives {number(formula(n, {'a': False})['a'])}"
+            (
+                f"{n.text()}: ∂ŷ_{len(n.x)}/∂a = {number(gradients(n.problem())['db_h'][0])}, "
+                f"the formula gives {number(formula(n, {'a': False})['a'])}"
+            )
         ],
         second=second,
         shown="the oracle's db_h against the recursion",
@@ -99,7 +101,7 @@ def c02(run: Run, formula: Any = printed) -> Finding:
     def second(n: Neuron) -> tuple[list[str], bool]:
         if n.f != "identity" or len(n.x) > 4:
             return ["not a polynomial of degree 4 at most"], False
-        b, c = (derivative(lambda v, k=k: n.outputs(**{k: v})[-1], Fraction(getattr(n, k))) for k in "bc")
+        b, c = (_by_hand(n, k) for k in "bc")
         hand = formula(n)
         return [f"from five values of polynomials: {b} for b, {c} for c"], [b, c] != [hand["b"], hand["c"]]
 
@@ -108,7 +110,7 @@ def c02(run: Run, formula: Any = printed) -> Finding:
         run,
         holds=holds,
         small=[ONE, replace(TWO, x=(1.0, 0.0), start=1)],
-        draw=lambda rng: draw_neuron(rng),
+        draw=draw_neuron,
         show=lambda n: [f"{n.text()}: the oracle has ∂ŷ/∂b = {number(gradients(n.problem())['dW_xh'][0])}"],
         second=second,
         shown="the oracle's dW_xh and dW_hh are the recursions' values; property oracle-agreement",
@@ -175,7 +177,7 @@ def c03(run: Run) -> Finding:
     def second(step: Step) -> tuple[list[str], bool]:
         n, y = step.n, Fraction(step.y)
         left = y - n.outputs()[-1]
-        grad = {k: derivative(lambda v, k=k: n.outputs(**{k: v})[-1], Fraction(getattr(n, k))) for k in "abc"}
+        grad = {k: _by_hand(n, k) for k in "abc"}
         moved = {k: Fraction(getattr(n, k)) + Fraction(step.delta) * left * grad[k] for k in "abc"}
         after = (y - n.outputs(**moved)[-1]) ** 2
         return [f"in rationals: the error is {left**2} before the step and {after} after it"], after >= left**2
@@ -249,8 +251,10 @@ def c04(run: Run) -> Finding:
         small=[Dropped(TWO, once=True)],
         draw=draw,
         show=lambda d: [
-            f"{d.n.text()}: with the part computed once ∂ŷ_2/∂a = {number(d.gradient()[0])}, "
-            f"window(1) has {number(_window(d.n, 1)[0])} and window(2) {number(_window(d.n, 2)[0])}"
+            (
+                f"{d.n.text()}: with the part computed once ∂ŷ_2/∂a = {number(d.gradient()[0])}, "
+                f"window(1) has {number(_window(d.n, 1)[0])} and window(2) {number(_window(d.n, 2)[0])}"
+            )
         ],
         second=second,
         condition="the recursive part is left out altogether; computed once and not further, it is window(2)",
@@ -282,7 +286,7 @@ def c05(run: Run) -> Finding:
 
     def holds(check: Check) -> bool | None:
         got = Fraction(_window(check.n, 1)[0])
-        return at_most(abs(got - check.numerical()), tenth * max(1, abs(got)))
+        return at_most(abs(got - check.numerical()), tenth * max(Fraction(1), abs(got)))
 
     def draw(rng: np.random.Generator) -> Check:
         return Check(draw_neuron(rng, shortest=2, f="identity"), fixed=True)
@@ -298,14 +302,21 @@ def c05(run: Run) -> Finding:
         small=[Check(TWO, fixed=False)],
         draw=draw,
         show=lambda c: [
-            f"{c.n.text()}: window(1) has {number(_window(c.n, 1)[0])}, "
-            f"the difference quotient of the whole is {number(c.numerical())}"
+            (
+                f"{c.n.text()}: window(1) has {number(_window(c.n, 1)[0])}, "
+                f"the difference quotient of the whole is {number(c.numerical())}"
+            )
         ],
         second=second,
         condition="the numerical check holds the previous state fixed, as the truncation does",
         shown="central differences in rationals against the oracle's window(1)",
         notes=("Such a check says that one step is differentiated rightly, and nothing about what was cut off.",),
     )
+
+
+def _by_hand(n: Neuron, name: str) -> Fraction:
+    """The last output's derivative for a, b or c, from five values of a polynomial."""
+    return derivative(lambda v: n.outputs(**{name: v})[-1], Fraction(getattr(n, name)))
 
 
 def _first_input(n: Neuron, truncation: Truncation | None = None) -> Any:
@@ -332,14 +343,18 @@ def c06(run: Run) -> Finding:
         small=[n],
         draw=lambda rng: draw_neuron(rng, shortest=2),
         show=lambda n: [
-            f"{n.text()}: ∂ŷ_2/∂x_1 = {number(_first_input(n))} in full and "
-            f"{number(_first_input(n, Truncation('window', k=1)))} under window(1)"
+            (
+                f"{n.text()}: ∂ŷ_2/∂x_1 = {number(_first_input(n))} in full and "
+                f"{number(_first_input(n, Truncation('window', k=1)))} under window(1)"
+            )
         ],
         second=second,
         shown="the oracle's dx_1 of the last output under window(1), against the full one",
         notes=(
-            "What is left of the claim: no product of Jacobians occurs, so no term is small for being far. "
-            "The far terms are not small, they are exactly 0: nothing vanishes because nothing is propagated.",
+            (
+                "What is left of the claim: no product of Jacobians occurs, so no term is small for being far. "
+                "The far terms are not small, they are exactly 0: nothing vanishes because nothing is propagated."
+            ),
         ),
     )
 
@@ -367,13 +382,15 @@ def c07(run: Run) -> Finding:
         second=lambda n: ([f"ŷ by hand: {n.outputs()}"], True),
         shown="the oracle's ∂ŷ_t/∂x_1 for t ≥ 3 with b, c ≠ 0 is certainly not 0, as a window of two would have it",
         notes=(
-            "How the network was trained does not enter: its outputs depend on x_1 through the state. "
-            "By hand, f the identity, b = c = 1 and x = (1, 0, 0): ŷ_3 = 1, and 0 with x_1 = 0.",
+            (
+                "How the network was trained does not enter: its outputs depend on x_1 through the state. "
+                "By hand, f the identity, b = c = 1 and x = (1, 0, 0): ŷ_3 = 1, and 0 with x_1 = 0."
+            ),
         ),
     )
 
 
-def c32(run: Run) -> Finding:
+def c32(_run: Run) -> Finding:
     """Whether one-step training can use a dependency longer than a step."""
 
     def trained(first: float) -> tuple[Any, Any]:
@@ -393,11 +410,12 @@ def c32(run: Run) -> Finding:
         return bool(d != 0 and after == 0)
 
     found = exhibit(
-        run,
         wanted=[(1.0, shows), (-1.0, shows)],
         show=lambda first: [
-            f"identity, W_xh = W_hh = 1, biases 0, V = 0, x = ({Fraction(first)}, 0, 0), wanted o_3 = {Fraction(first)}: "
-            f"dL/dV = {trained(first)[0]} under window(1); after one step of size 1 the error is {trained(first)[1]}"
+            (
+                f"identity, W_xh = W_hh = 1, biases 0, V = 0, x = ({Fraction(first)}, 0, 0), y_3 = {Fraction(first)}: "
+                f"dL/dV = {trained(first)[0]} under window(1); one step of size 1 leaves the error {trained(first)[1]}"
+            )
         ],
         second=lambda first: (
             [f"by hand: h_3 = {Fraction(first)}, so V = {Fraction(first) ** 2} makes o_3 = {Fraction(first) ** 3}"],
@@ -406,8 +424,10 @@ def c32(run: Run) -> Finding:
         shown="one update in rationals that uses an input two steps back",
         notes=(
             "The state carries what was read forward, and what reads the state can learn from it in one step.",
-            "What does not flow back is credit: under window(1) no earlier step's weights are told (C06). "
-            "So the claim is true of learning what to keep, and false of using what is kept.",
+            (
+                "What does not flow back is credit: under window(1) no earlier step's weights are told (C06). "
+                "So the claim is true of learning what to keep, and false of using what is kept."
+            ),
         ),
     )
     # The exhibit shows that it can: the claim says that it cannot.

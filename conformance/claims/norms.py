@@ -78,10 +78,10 @@ def draw_network(rng: np.random.Generator, f: str, most: float | None = None, T:
 
 
 def _within(p: Product) -> bool | None:
-    """norm <= bound; equality in exact arithmetic may leave balls undecided, so squares of rationals are tried first."""
+    """norm <= bound. A bound that is met leaves balls undecided: it holds if both are equal to 128 bits."""
     verdict = at_most(p.norm(), p.bound())
     if verdict is None and same([p.norm()], [p.bound()]):
-        return True  # equal to 128 bits: a bound that is met
+        return True
     return verdict
 
 
@@ -122,12 +122,14 @@ def c19(run: Run) -> Finding:
         small=[nilpotent],
         draw=draw,
         show=lambda p: [
-            f"identity, W_hh = (0 1; 0 0): both eigenvalues are {number(p.bound())}, the Jacobian's norm is {number(p.norm())}"
+            f"identity, W_hh = (0 1; 0 0): eigenvalues {number(p.bound())}, the Jacobian's norm is {number(p.norm())}"
         ],
         second=lambda p: (
             [
-                "in rationals: W Wᵀ = (1 0; 0 0), whose larger eigenvalue is 1; "
-                f"certified bounds of ‖W‖₂: {spectral_norm_bounds(p.problem.params['W_hh'])}"
+                (
+                    "in rationals: W Wᵀ = (1 0; 0 0), whose larger eigenvalue is 1; "
+                    f"certified bounds of ‖W‖₂: {spectral_norm_bounds(p.problem.params['W_hh'])}"
+                )
             ],
             flat(product(W := rational(p.problem.params["W_hh"]), [list(c) for c in zip(*W, strict=True)]))
             == [1, 0, 0, 0],
@@ -152,7 +154,7 @@ def c20(run: Run) -> Finding:
         small=[Product(elman([[2.0]], [[0.0]], f="tanh"), 0)],
         draw=draw,
         show=lambda p: [
-            f"tanh, one unit, w = 2, one step from 0 (t = k): ‖∂h_{{t+1}}/∂h_t‖ = {number(p.norm())} > 2⁰ = {number(p.bound())}"
+            f"tanh, one unit, w = 2, a = 0, t = k: ‖∂h_{{t+1}}/∂h_t‖ = {number(p.norm())} > 2⁰ = {number(p.bound())}"
         ],
         second=lambda p: (
             ["in closed form: tanh'(0)·2 = 2, one factor, and the exponent says none"],
@@ -203,8 +205,10 @@ def c21(run: Run) -> Finding:
         second=lambda _p: ([], False),
         shown="the derivation, and the oracle's slopes at 0 and at drawn arguments",
         notes=(
-            "tanh' = 1 − tanh² ≤ 1 with equality at 0; σ' = σ(1 − σ) = 1/4 − (σ − 1/2)² ≤ 1/4 with equality at 0. "
-            f"The oracle at 0: {listed([p.slope() for p in ends])}.",
+            (
+                "tanh' = 1 − tanh² ≤ 1 with equality at 0; σ' = σ(1 − σ) = 1/4 − (σ − 1/2)² ≤ 1/4 with equality at 0. "
+                f"The oracle at 0: {listed([p.slope() for p in ends])}."
+            ),
         ),
     )
     return found if all(attained) else replace(found, verdict="undecided")
@@ -271,51 +275,57 @@ def c22(run: Run) -> Finding:
         f = ("identity", "tanh", "sigmoid")[int(rng.integers(3))]
         return Growth(draw_network(rng, f, 0.5 / float(GAMMA[f]), T=8), "vanishes")
 
-    def second(g: Growth) -> tuple[list[str], bool]:
+    def second(_g: Growth) -> tuple[list[str], bool]:
         J = [[Fraction(0), Fraction(-2)], [Fraction(0), Fraction(-2)]]
+        gone = flat(jacobian(off, 0, 2))[0]
         square = product(J, J)
         long = [square_sum(jacobian(held(t), 0, t)) for t in (1, 2, 10)]
         hand = [8 * Fraction(4) ** (t - 1) for t in (1, 2, 10)]
         lines = [
-            f"by hand, a small one that explodes: J = W·diag(0, 1) = (0 −2; 0 −2) and J² = {listed(flat(square))} = −2 J, "
-            "so ‖J^t‖ = 2^(t−1)·√8 without end, at spectral radius 0",
-            f"and a large one that vanishes: relu, w = 2, a = −1 at every step: φ' = 0, so ∂h_2/∂h_0 = {flat(jacobian(off, 0, 2))[0]}",
+            (
+                "by hand, a small one that explodes: J = W·diag(0, 1) = (0 −2; 0 −2) and "
+                f"J² = {listed(flat(square))} = −2 J, "
+                "so ‖J^t‖ = 2^(t−1)·√8 without end, at spectral radius 0"
+            ),
+            f"and a large one that vanishes: relu, w = 2, a = −1 at every step, φ' = 0: ∂h_2/∂h_0 = {gone}",
         ]
         agree = square == [[-2 * v for v in row] for row in J] and same(long, hand) is True
         return lines, agree and flat(jacobian(off, 0, 2))[0] == 0
 
-    found = search(
+    return search(
         "C22",
         run,
         holds=holds,
         small=[Growth(held(2), "vanishes"), dead],
         draw=draw,
-        show=lambda g: [
-            "relu, W_hh = (2 −2; 2 −2), whose eigenvalues are both 0, inputs that hold a_t = (−1, 1): "
-            f"‖∂h_1/∂h_0‖² = {number(square_sum(jacobian(held(1), 0, 1)))}, "
-            f"‖∂h_2/∂h_0‖² = {number(square_sum(jacobian(held(2), 0, 2)))}, "
-            f"‖∂h_40/∂h_0‖² = {number(square_sum(jacobian(held(40), 0, 40)))}",
+        show=lambda _g: [
+            (
+                "relu, W_hh = (2 −2; 2 −2), whose eigenvalues are both 0, inputs that hold a_t = (−1, 1): "
+                f"‖∂h_1/∂h_0‖² = {number(square_sum(jacobian(held(1), 0, 1)))}, "
+                f"‖∂h_2/∂h_0‖² = {number(square_sum(jacobian(held(2), 0, 2)))}, "
+                f"‖∂h_40/∂h_0‖² = {number(square_sum(jacobian(held(40), 0, 40)))}"
+            ),
             f"with tanh and inputs that hold a_t ≈ (0, 20) as nearly as float64 can: {_smooth()}",
         ],
         second=second,
         shown="Jacobian products in rationals",
         notes=(
-            "What holds: γ_W γ_h < 1, with the largest singular value, makes every product vanish; "
-            "no counterexample among the drawn ones with γ_W γ_h ≤ 1/2.",
-            "A dominant eigenvalue above 1 is no promise either: where units saturate or are off, the product vanishes.",
+            (
+                "What holds: γ_W γ_h < 1, with the largest singular value, makes every product vanish; "
+                "no counterexample among the drawn ones with γ_W γ_h ≤ 1/2."
+            ),
+            "A dominant eigenvalue above 1 is no promise either: where units saturate or are off, it vanishes.",
         ),
     )
-    return found
 
 
 def _smooth() -> str:
-    """The tanh twin: inputs solved for in float64 so that a_t is about (0, 20); the norm is that of these very inputs."""
+    """The tanh twin: float64 inputs that hold a_t near (0, 20); the norm is that of these very inputs."""
     W, h, xs = np.array(SINGULAR), np.zeros(2), []
     for _ in range(40):
         x = np.array([0.0, 20.0]) - h @ W
         xs.append(x)
         h = np.tanh(x + h @ W)
-    # Units in the order (20, 0): the unit at 0 has slope 1 and feeds itself by W_11 = 2.
     J = jacobian(elman(SINGULAR, np.array(xs), f="tanh"), 0, 40)
     with N.scope():
         return f"‖∂h_40/∂h_0‖_F = {number(square_sum(J).sqrt())}"
@@ -424,8 +434,10 @@ def c29(run: Run) -> Finding:
         small=[Eigen(swap, (Fraction(1), Fraction(1)), Fraction(1))],
         draw=draw,
         show=lambda e: [
-            "relu, W_hh = (0 1; 1 0), inputs (1, 1) and (1, −2), h_0 = 0: v = (1, 1) has λ = 1 at the first step; "
-            f"after two steps it has become {listed(e.moved())}, not {listed(e.said())}"
+            (
+                "relu, W_hh = (0 1; 1 0), inputs (1, 1) and (1, −2), h_0 = 0: v = (1, 1) has λ = 1 at the first step; "
+                f"after two steps it has become {listed(e.moved())}, not {listed(e.said())}"
+            )
         ],
         second=second,
         condition="the Jacobians of all steps share the eigenvector",

@@ -80,9 +80,11 @@ def to_markdown(results: Mapping[str, Any]) -> str:
     lines = [
         "# Claims about BPTT",
         "",
-        f"Written by `bpttcheck claims{' --quick' if results['quick'] else ''}`. Of {len(claims)} claims that five public "
-        f"texts make about BPTT, {tally(results)}{form}. Each verdict is computed: a counterexample is certified by "
-        "rationals or by disjoint balls and seen a second way; what holds was tried on drawn problems.",
+        (
+            f"Written by `bpttcheck claims{' --quick' if results['quick'] else ''}`. Of {len(claims)} claims that five "
+            f"public texts make about BPTT, {tally(results)}{form}. Each is computed: a counterexample is certified by "
+            "rationals or by disjoint balls and seen a second way; what holds was tried on drawn problems."
+        ),
         "",
         "| id | claim | verdict |",
         "|---|---|---|",
@@ -142,7 +144,8 @@ def to_html(results: Mapping[str, Any]) -> str:
         parts += [f"<p>{example_title(c)}: {text(line)}</p>" for line in c["counterexample"]]
         parts += [f"<p>Another way: {text(line)}</p>" for line in c["second"]]
         parts += [f"<p>{text(line)}</p>" for line in c["notes"]]
-        head = f'<h2 id="{text(c["id"])}">{text(c["id"])}</h2><p><i>{text(c["statement"])}</i> (source {text(c["source"])})</p>'
+        said = f"<p><i>{text(c['statement'])}</i> (source {text(c['source'])})</p>"
+        head = f'<h2 id="{text(c["id"])}">{text(c["id"])}</h2>{said}'
         sections.append("<section>" + head + "".join(parts) + "</section>")
     sources = "".join(f"<li><b>{text(name)}</b> {text(what)}</li>" for name, what in SOURCES.items())
     return _PAGE.format(

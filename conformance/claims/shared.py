@@ -65,6 +65,11 @@ def _whole(n: Neuron) -> list[Any]:
     return [values["db_h"][0], values["dW_xh"][0], values["dW_hh"][0]]
 
 
+def summed(n: Neuron, name: str) -> Fraction:
+    """The derivative of the sum of all outputs for a, b or c, from five values of a polynomial."""
+    return derivative(lambda v: sum(n.outputs(**{name: v}), Fraction(0)), Fraction(getattr(n, name)))
+
+
 def c09(run: Run) -> Finding:
     """Whether old weights and layers must be stored: a backward pass that stores neither, against the oracle."""
 
@@ -75,9 +80,7 @@ def c09(run: Run) -> Finding:
         return draw_neuron(rng, f=("identity", "relu")[int(rng.integers(2))])
 
     def second(n: Neuron) -> tuple[list[str], bool]:
-        exact = [
-            derivative(lambda v, k=k: sum(n.outputs(**{k: v}), Fraction(0)), Fraction(getattr(n, k))) for k in "abc"
-        ]
+        exact = [summed(n, k) for k in "abc"]
         return [f"from five values of polynomials: {listed(exact)}"], exact == _from_inputs(n)
 
     return search(
@@ -87,14 +90,18 @@ def c09(run: Run) -> Finding:
         small=[Neuron(0, 1, 1, (1.0, 0.0), 0)],
         draw=draw,
         show=lambda n: [
-            f"{n.text()}, L = ŷ_1 + ŷ_2: a pass that keeps the inputs, ŷ_0 and one copy of the weights has "
-            f"dL/d(a, b, c) = {listed(_from_inputs(n))}; the oracle has {listed(_whole(n))}"
+            (
+                f"{n.text()}, L = ŷ_1 + ŷ_2: a pass that keeps the inputs, ŷ_0 and one copy of the weights has "
+                f"dL/d(a, b, c) = {listed(_from_inputs(n))}; the oracle has {listed(_whole(n))}"
+            )
         ],
         second=second,
         shown="a backward pass in rationals that stores one copy of the weights and recomputes every layer",
         notes=(
-            "Weights: one copy will do, as they are constant within a sequence; old ones are needed only where they "
-            "change from step to step.",
+            (
+                "Weights: one copy will do, as they are constant within a sequence; old ones are needed where they "
+                "change from step to step."
+            ),
             "Layers: they are stored or computed again from what is (checkpointing); either is exact.",
             "Outputs: they need not be stored once their error has been sent back; this part is true.",
         ),
@@ -258,7 +265,7 @@ class Softmax:
 
         def L(shift: Fraction) -> Any:
             o = [ball(Fraction(v) + (shift if i == 0 else 0)) for i, v in enumerate(self.o)]
-            log = N.log(sum(N.exp(v) for v in o))
+            log = N.log(N.sum([N.exp(v) for v in o]))
             return sum(ball(y) * (log - v) for y, v in zip(self.y, o, strict=True))
 
         with N.scope():
@@ -273,7 +280,7 @@ def c15(run: Run) -> Finding:
         below, above = s.secants()
         with N.scope():
             d = s.printed()[0]
-            return False if d < below or d > above else (True if below <= d and d <= above else None)
+            return False if d < below or d > above else (True if below <= d <= above else None)
 
     def oracle(p: Problem) -> bool | None:
         values = gradients(p)
@@ -312,13 +319,13 @@ def c15(run: Run) -> Finding:
         small=[Softmax((0.0, 0.0), (1.0, 1.0))],
         draw=draw,
         show=lambda s: [
-            f"o = (0, 0), y = (1, 1): p − y = {listed(s.printed())}, while the derivative in o_1 is between "
-            f"{number(s.secants()[0])} and {number(s.secants()[1])}"
+            (
+                f"o = (0, 0), y = (1, 1): p − y = {listed(s.printed())}, while the derivative in o_1 is between "
+                f"{number(s.secants()[0])} and {number(s.secants()[1])}"
+            )
         ],
         second=lambda s: (
-            [
-                "in closed form: L = 2 log(e^o_1 + e^o_2) − o_1 − o_2 is even in o_1 − o_2, so its derivative is 0 at (0, 0)"
-            ],
+            ["in closed form: L = 2 log(e^o_1 + e^o_2) − o_1 − o_2 is even in o_1 − o_2: slope 0 at (0, 0)"],
             bool(s.secants()[0] < 0 < s.secants()[1]) and same(s.printed(), [Fraction(-1, 2)] * 2) is True,
         ),
         condition="Σ y = 1 and the outer product is h ⊗ (ŷ − y) in that text's own layout (o = h W_hy)",
@@ -371,8 +378,10 @@ def c16(run: Run) -> Finding:
         small=[DoubleSum(n, total=True)],
         draw=lambda rng: DoubleSum(draw_neuron(rng, longest=4, f="identity"), total=False),
         show=lambda d: [
-            f"{d.n.text()}, L = ŷ_1 + ŷ_2: with total derivatives of h_k the double sum is {d.value()}, "
-            f"the gradient is {oracle(d)}"
+            (
+                f"{d.n.text()}, L = ŷ_1 + ŷ_2: with total derivatives of h_k the double sum is {d.value()}, "
+                f"the gradient is {oracle(d)}"
+            )
         ],
         second=second,
         condition="∂h_k/∂W is the immediate partial (h_{k−1} held fixed) and the losses run over 1..T",
@@ -424,8 +433,10 @@ def c18(run: Run, transpose: bool = False) -> Finding:
         small=[elman(W, a, f="relu")],
         draw=draw,
         show=lambda p: [
-            f"relu, W_hh = (0 1; 0 0), x_1 = (1, −1), h_0 = 0: diag(φ')·W_hh = {listed(printed(p))} row by row; "
-            f"the Jacobian is {listed(flat(jacobian(p, 0, 1)))}, and so is its transpose"
+            (
+                f"relu, W_hh = (0 1; 0 0), x_1 = (1, −1), h_0 = 0: diag(φ')·W_hh = {listed(printed(p))} row by row; "
+                f"the Jacobian is {listed(flat(jacobian(p, 0, 1)))}, and so is its transpose"
+            )
         ],
         second=second,
         shown="the oracle's Jacobian in rationals against the formula, in the layouts of rows and of columns",
@@ -488,8 +499,10 @@ def c34(run: Run) -> Finding:
         small=[summed],
         draw=draw,
         show=lambda p: [
-            f"outputs 0, 0 and targets 1, 1: the sum of the steps' costs is {gradients(p)['loss'][0]}, "
-            f"their average {average(p)}"
+            (
+                f"outputs 0, 0 and targets 1, 1: the sum of the steps' costs is {gradients(p)['loss'][0]}, "
+                f"their average {average(p)}"
+            )
         ],
         second=lambda p: (["by hand: 1 + 1 = 2, and 2/2 = 1"], gradients(p)["loss"] == [2] and average(p) == 1),
         condition="the average is chosen: a convention, whose gradient is 1/T of the sum's",
