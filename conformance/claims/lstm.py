@@ -276,7 +276,7 @@ def c26(_run: Run) -> Finding:
         wanted=[(below, is_below), (above, is_above)],
         show=lambda s: [
             (
-                f"one unit, W_hg = {Fraction(s.W_h[2])}, all else 0, o_0 = ½, C_0 = 0: ∂C_1/∂C_0 = {number(s.oracle())}, "
+                f"one unit, W_hg = {Fraction(s.W_h[2])}, else 0, o_0 = ½, C_0 = 0: ∂C_1/∂C_0 = {number(s.oracle())}, "
                 f"and over four steps {number(grown(s))}"
             )
         ],

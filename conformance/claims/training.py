@@ -70,6 +70,7 @@ def _text_loss(params: Params, s: Array, h: Array, k: int) -> tuple[dict[str, Ar
 
 
 RATES = (0.1, 0.4, 1.6)
+SLOW = 0.05
 TUNING = 1000
 """The seed on which each method's step size is chosen, which no comparison sees again."""
 
@@ -103,7 +104,7 @@ def _tuned(method: str, symbols: int) -> float:
 
 def c08(run: Run) -> Finding:
     """One-step training, BPTT, and a growing window, at equal numbers of symbols."""
-    seeds, symbols = (5, 24 * 20) if run.quick else (10, 24 * 250)
+    seeds, symbols = (5, 24 * 20) if run.quick else (6, 24 * 1000)
     n = symbols // 24
     methods = ("one step", "BPTT", "growing")
     rates = {m: _tuned(m, symbols) for m in methods}
@@ -121,20 +122,28 @@ def c08(run: Run) -> Finding:
         ("the growing window is ahead of one step over the last tenth", ahead("growing", "one step", n - n // 10, n)),
         ("the growing window is ahead of BPTT over the last tenth", ahead("growing", "BPTT", n - n // 10, n)),
     )
-    lines = [f"{what}: in {count} of {seeds} seeds ({sign_test(count, seeds)})" for what, count in tests]
-    results = [sign_test(count, seeds) for _, count in tests]
-    return _studied(
+    asked = list(tests)[:1] if run.quick else list(tests)  # a short run has no end to speak of
+    lines = [f"{what}: in {count} of {seeds} seeds ({sign_test(count, seeds)})" for what, count in asked]
+    results = [sign_test(count, seeds) for _, count in asked]
+    slow = [float(np.mean(train_text(seed, "one step", symbols // 10, SLOW))) for seed in range(seeds)]
+    early = sum(one < mean("BPTT", seed, 0, n // 10) for seed, one in enumerate(slow))
+    found = _studied(
         results,
         lines,
         f"a study: Elman network, 12 tanh units, real text, {symbols} symbols, 8 rows, {seeds} seeds, each "
-        f"method with the best of three step sizes on another seed ({', '.join(f'{m} {r}' for m, r in rates.items())}), "
+        f"method with the best step size of three on a seed apart ({', '.join(f'{m} {r}' for m, r in rates.items())}), "
         "gradients clipped to ±1; measured here, not proved",
         seeds,
-        tests[0][0],
     )
+    more = (
+        f"the early lead depends on the step: with {SLOW} one step is ahead over the first tenth in {early} of {seeds}"
+    )
+    if run.quick and found.condition:
+        found = replace(found, condition=f"read as: {tests[0][0]}; the quick form does not look at the end")
+    return replace(found, notes=(*found.notes, more))
 
 
-def _studied(results: Sequence[str], lines: Sequence[str], shown: str, seeds: int, _: str) -> Finding:
+def _studied(results: Sequence[str], lines: Sequence[str], shown: str, seeds: int) -> Finding:
     """All parts won: holds in this study; one lost: refuted by it; else it holds for the parts that were won."""
     won = [line.split(":")[0] for line, result in zip(lines, results, strict=True) if result == "won"]
     if all(result == "won" for result in results):
@@ -211,7 +220,7 @@ def train(problem: Problem, evaluations: int, rate: float) -> float:
 
 def c12(run: Run) -> Finding:
     """BPTT against evolution at equal budgets."""
-    seeds, evaluations = (5, 480) if run.quick else (12, 4800)
+    seeds, evaluations = (5, 240) if run.quick else (12, 4800)
     lines, results = [], []
     pairs = []
     for seed in range(seeds):
@@ -233,7 +242,6 @@ def c12(run: Run) -> Finding:
         "strategy with mirrored sampling, the best of four settings, against the better of two step sizes; measured "
         "here, not proved",
         seeds,
-        "",
     )
 
 
@@ -292,7 +300,6 @@ def c13(run: Run) -> Finding:
         f"a study: 3 tanh units, the last state's sum along W_hh = s W for s in [−6, 6] at {points} points, {seeds} "
         "seeds; every minimum counted lies between two enclosed slopes; how poor they are is not decided",
         seeds,
-        "",
     )
     return replace(found, notes=tuple(lines))
 
