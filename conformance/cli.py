@@ -31,6 +31,7 @@ COMMANDS = (
     "render",
     "vectors",
     "study",
+    "claims",
     "completion",
 )
 BAD_USAGE, NO_VERDICT = 2, 3
