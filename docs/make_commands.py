@@ -114,8 +114,8 @@ def examples(epilog: str) -> tuple[str, list[str]]:
     ('exit status: 0 done', ['bpttcheck list cells'])
     """
     lines = [line.strip() for line in epilog.splitlines()]
-    commands = [line for line in lines if line.startswith("bpttcheck ")]
-    words = [line for line in lines if line and line not in commands and line != "examples:"]
+    commands = [re.sub(r"\s+\((.*)\)$", r"     # \1", line) for line in lines if line.startswith("bpttcheck ")]
+    words = [line for line in lines if line and not re.match(r"bpttcheck |examples?:$", line)]
     return " ".join(words), commands
 
 
