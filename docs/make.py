@@ -1,6 +1,8 @@
 """Writes every page that is made from the code: to be run after a change of a cell, a property, a command or a schema.
 
     python docs/make.py
+
+The tests compare each page with what its script makes.
 """
 
 from __future__ import annotations

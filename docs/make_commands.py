@@ -18,7 +18,8 @@ PAGE = Path(__file__).parent / "reference" / "commands.md"
 HEAD = """\
 # The command line
 
-{description} This page is made from the parser by `python docs/make_commands.py`; `bpttcheck COMMAND --help` says the same.
+{description}
+This page is made from the parser by `python docs/make_commands.py`; `bpttcheck COMMAND --help` says the same.
 
 | exit status | meaning |
 |---|---|
@@ -108,9 +109,9 @@ def meaning(action: argparse.Action) -> str:
 
 
 def examples(epilog: str) -> tuple[str, list[str]]:
-    """The words of an epilog that are no examples, and the commands that are.
+    r"""The words of an epilog that are no examples, and the commands that are.
 
-    >>> examples("examples:\\n  bpttcheck list cells\\n\\nexit status: 0 done")
+    >>> examples("examples:\n  bpttcheck list cells\n\nexit status: 0 done")
     ('exit status: 0 done', ['bpttcheck list cells'])
     """
     lines = [line.strip() for line in epilog.splitlines()]

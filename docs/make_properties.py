@@ -30,9 +30,9 @@ PROPERTIES_HEAD = """\
 # The properties
 
 Each is a theorem of BPTT, a sentence that can be false, in a file of its own; `bpttcheck list properties` prints the
-sentences. How many planted bugs a property kills with all others switched off is from the [kill matrix](../kill_matrix.md):
-of all {bugs}, and of those that no other property kills; the bugs themselves are in the [catalogue](../bugs.md). This
-page is made from the code by `python docs/make_properties.py`.
+sentences. How many planted bugs a property kills with all others switched off is from the
+[kill matrix](../kill_matrix.md): of all {bugs}, and of those that no other property kills; the bugs themselves are in
+the [catalogue](../bugs.md). This page is made from the code by `python docs/make_properties.py`.
 
 | property | kills | only it kills |
 |---|---:|---:|
@@ -41,9 +41,10 @@ BUGS_HEAD = """\
 # The bug catalogue
 
 Mistakes that were planted in correct implementations (`tests/mutants/`), so that a property which lets one pass is seen
-to. {seen} of the {bugs} were met in public code: the issue or pull request is named. Each can be certified as it stands,
-`bpttcheck certify tests/mutants/elman.py:truncation_ignored` say, and is refused. Which property kills which, each on
-its own, is from the [kill matrix](kill_matrix.md). This page is made from the tables by `python docs/make_properties.py`.
+to. {seen} of the {bugs} were met in public code: the issue or pull request is named. Each can be put to the suite as it
+stands, `bpttcheck certify tests/mutants/elman.py:truncation_ignored` say, and is refused. Which property kills which,
+each on its own, is from the [kill matrix](kill_matrix.md). This page is made from the tables by
+`python docs/make_properties.py`.
 
 ## Seen in public code
 
@@ -98,18 +99,16 @@ def anchor(key: str) -> str:
 
 
 def plain(text: str) -> str:
-    """A sentence of the code within Markdown: names with underscores, products and less-than are no markup.
+    r"""A sentence of the code within Markdown: names with underscores, products and less-than are no markup.
 
     >>> plain("dW_hh meets x_t; T < 2")
-    'dW\\\\_hh meets x\\\\_t; T &lt; 2'
+    'dW\\_hh meets x\\_t; T &lt; 2'
     """
     parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
-    return "".join(
-        p if p.startswith("`") else re.sub(r"([_*|\[\]])", r"\\\1", p.replace("<", "&lt;")) for p in parts
-    )
+    return "".join(p if p.startswith("`") else re.sub(r"([_*|\[\]])", r"\\\1", p.replace("<", "&lt;")) for p in parts)
 
 
-# ---- the properties ---------------------------------------------------------------------------------------------------
+# ---- the properties --------------------------------------------------------------------------------------------------
 
 
 def properties_page(known: Known) -> str:
@@ -157,7 +156,7 @@ def kills(known: Known, mine: list[str]) -> Iterator[str]:
     yield "</details>\n"
 
 
-# ---- the bugs ---------------------------------------------------------------------------------------------------------
+# ---- the bugs --------------------------------------------------------------------------------------------------------
 
 
 def bugs_page(known: Known) -> str:
@@ -199,8 +198,8 @@ def others() -> Iterator[str]:
     second, far = load("mutants", "blind_second"), load("mutants", "far_out")
     yield "## Not in the kill matrix\n\n"
     yield (
-        "Those of blind_second.py were written to measure the diagnosis. Those of far_out.py spoil one entry of a right "
-        "answer, each on a condition of its own that its name says.\n\n"
+        "Those of blind_second.py were written to measure the diagnosis. Those of far_out.py spoil one entry of a "
+        "right answer, each on a condition of its own that its name says.\n\n"
     )
     yield "".join(f"- **`{name}`** {plain(bug.sentence)} (blind_second.py)\n" for name, bug in second.PLANTED.items())
     yield "".join(f"- **`{name}`** (far_out.py)\n" for name in far.NAMES)

@@ -1,6 +1,8 @@
 """Writes docs/reference/schemas.md: every field of every published JSON schema, read from the schemas.
 
     python docs/make_schemas.py
+
+A schema that is new has its section by its name, NAME.schema.json, wherever it lies.
 """
 
 from __future__ import annotations
@@ -91,8 +93,10 @@ def resolved(root: Schema, schema: Schema) -> Schema:
 def kind(root: Schema, schema: Schema) -> str:
     """What a value may be, in words.
 
-    >>> kind({}, {"type": ["string", "null"]}), kind({}, {"enum": ["a", None]}), kind({}, {"type": "integer", "minimum": 1})
-    ('string or null', '`"a"`, `null`', 'integer, from 1')
+    >>> kind({}, {"type": ["string", "null"]}), kind({}, {"enum": ["a", None]})
+    ('string or null', '`"a"`, `null`')
+    >>> kind({}, {"type": "integer", "minimum": 1})
+    'integer, from 1'
     """
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`"

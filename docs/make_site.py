@@ -29,7 +29,10 @@ SECTIONS = (
     ),
     ("Reference", ("reference/*.md", "cells.md", "bugs.md", "protocol.md", "vectors.md", "budget.md", "diagnosis.md")),
     ("Evidence", ("evidence.md", "gradcheck.md", "kill_matrix.md", "mutation.md", "c_kernel.md")),
-    ("Claims and studies", ("claims/*.md", "claims/**/*.md", "studies/*.md", "studies/**/*.md", "claims*.md", "stud*.md")),
+    (
+        "Claims and studies",
+        ("claims/*.md", "claims/**/*.md", "studies/*.md", "studies/**/*.md", "claims*.md", "stud*.md"),
+    ),
     ("Contributing", ("contributing.md", "contributing/*.md")),
     ("Changes", ("changelog.md",)),
     ("More", ("*.md", "[!f]*/**/*.md")),
