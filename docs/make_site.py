@@ -172,7 +172,7 @@ def gather(folder: Path) -> None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(moved(path, text), encoding="utf-8")
     for picture in (ROOT / "docs").rglob("*"):
-        if is_picture(picture.name):
+        if is_picture(picture.name) or picture.suffix == ".css":
             copy = docs / picture.relative_to(ROOT / "docs")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture, copy)
