@@ -24,6 +24,8 @@ from properties.base import Property  # noqa: E402
 from tests.deep.bugs import Bug, bugs  # noqa: E402
 from tests.loading import load  # noqa: E402
 
+sys.path.pop()
+
 DOCS = Path(__file__).parent
 KILLED = "●"
 PROPERTIES_HEAD = """\
@@ -55,35 +57,42 @@ each on its own, is from the [kill matrix](kill_matrix.md). This page is made fr
 
 @dataclass(frozen=True)
 class Known:
-    """The bugs, where each was seen ("" where nowhere), and the properties that kill each."""
+    """The bugs, where each was seen ("" where nowhere), the properties that kill each, and those that were tried."""
 
     bugs: dict[str, Bug]
     seen: dict[str, str]
     killers: dict[str, list[str]]
+    tried: frozenset[str]
 
     @classmethod
     def read(cls) -> Known:
         """From the tables and the page of the kill matrix."""
         every = bugs()
         seen = {key: getattr(load("mutants", bug.table).PLANTED[bug.name], "seen", "") for key, bug in every.items()}
-        return cls(every, seen, killers((DOCS / "kill_matrix.md").read_text(encoding="utf-8"), every))
+        page = (DOCS / "kill_matrix.md").read_text(encoding="utf-8")
+        return cls(every, seen, killers(page, every), frozenset(columns(page).values()))
 
     def killed_by(self, prop_id: str) -> list[str]:
         """The keys of the bugs that a property kills."""
         return [key for key in self.bugs if prop_id in self.killers[key]]
 
 
+def columns(page: str) -> dict[str, str]:
+    """The letters of the kill matrix's columns, and the properties that they stand for."""
+    return dict(re.findall(r"^\| (\w) \| `([a-z0-9-]+)` \|", page, re.MULTILINE))
+
+
 def killers(page: str, every: Iterable[str]) -> dict[str, list[str]]:
     """Each bug's key to the properties with a mark in its row of the kill matrix. Raises: ValueError, bugs without."""
-    letters = dict(re.findall(r"^\| (\w) \| `([a-z0-9-]+)` \|", page, re.MULTILINE))
+    letters = columns(page)
     found: dict[str, list[str]] = {}
-    table, columns = "", []
+    table, order = "", []
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
         if heading := re.match(r"(\w+\.py): ", cells[0] if cells else ""):
-            table, columns = heading[1], [letters[letter] for letter in cells[1:-1]]
-        elif cells and columns and (name := re.fullmatch(r"`(\w+)`", cells[0])):
-            found[f"{table}:{name[1]}"] = [p for p, mark in zip(columns, cells[1:-1], strict=True) if mark == KILLED]
+            table, order = heading[1], [letters[letter] for letter in cells[1:-1]]
+        elif cells and order and (name := re.fullmatch(r"`(\w+)`", cells[0])):
+            found[f"{table}:{name[1]}"] = [p for p, mark in zip(order, cells[1:-1], strict=True) if mark == KILLED]
     if missing := sorted(set(every) - set(found)):
         raise ValueError(f"kill_matrix.md has no row for {', '.join(missing)}")
     return found
@@ -115,6 +124,9 @@ def properties_page(known: Known) -> str:
     """The whole page of the properties."""
     rows = []
     for prop_id in PROPERTIES:
+        if prop_id not in known.tried:
+            rows.append(f"| [`{prop_id}`](#{prop_id}) | not tried | |\n")
+            continue
         mine = known.killed_by(prop_id)
         alone = [key for key in mine if known.killers[key] == [prop_id]]
         rows.append(f"| [`{prop_id}`](#{prop_id}) | {len(mine)} | {len(alone)} |\n")
@@ -137,7 +149,10 @@ def property_section(prop: Property, known: Known) -> Iterator[str]:
     further = (inspect.getdoc(module) or "").partition("\n\n")[2]
     if further:
         yield f"```text\n{further}\n```\n"
-    yield from kills(known, known.killed_by(prop.id))
+    if prop.id in known.tried:
+        yield from kills(known, known.killed_by(prop.id))
+    else:
+        yield "Not in the kill matrix: it was not tried on the planted bugs.\n"
 
 
 def kills(known: Known, mine: list[str]) -> Iterator[str]:
