@@ -720,12 +720,13 @@ def test_html_spares_what_a_page_cannot_hold() -> None:
 
 
 @pytest.mark.parametrize("verdict", ["crash", "timeout", "error"])
-def test_no_form_shows_a_ratio_beside_what_has_none(verdict: str) -> None:
-    finding = make_finding(verdict, worst=worst_of(0.123))
+@pytest.mark.parametrize(("value", "text"), [(0.123, "0.12"), (98765.0, "9.9e4")])
+def test_no_form_shows_a_ratio_beside_what_has_none(verdict: str, value: float, text: str) -> None:
+    finding = make_finding(verdict, worst=worst_of(value))
     results = make_results(make_target(verdict="not conformant", findings=[finding]))
     results["targets"][0]["certified"]["worst_error_over_budget"] = None
     for name, form in rendering.FORMS.items():
-        assert "0.12" not in re.sub(r"\d\.\d+s?(rem|em)", "", form(results)), name
+        assert text not in re.sub(r"\d\.\d+s?(rem|em)", "", form(results)), name
 
 
 def test_a_broken_contract_shows_no_ratio_of_the_examples_before_it() -> None:
@@ -785,6 +786,14 @@ def test_html_draws_no_mark_on_the_wrong_side_of_the_line() -> None:
     crosses = [float(str(attributes["d"])[1:].split()[0]) for tag, attributes in page.tags if tag == "path"]
     assert (len(dots), len(crosses)) == (3, 2)
     assert max(dots) < line <= min(crosses)
+
+
+def test_html_draws_no_norm_that_is_near_its_bound() -> None:
+    near, beyond = ({**worst_of(ratio_), "bound": "bound 0.5"} for ratio_ in (0.99, 3.0))
+    findings = [make_finding(), make_finding(worst=near), make_finding("fail", worst=beyond, picture=None)]
+    page = Page(to_html(make_results(make_target(verdict="not conformant", findings=findings))))
+    assert [sum(tag == mark for tag, _ in page.tags) for mark in ("circle", "path")] == [1, 1]
+    assert "1 of 2 findings lie above 1. Not drawn: 1 norms within their bounds." in page.text
 
 
 def test_html_says_how_many_marks_a_stack_hides() -> None:

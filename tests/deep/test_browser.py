@@ -162,7 +162,9 @@ def luminance(colour: str) -> float:
 
 
 def test_print_opens_what_is_closed(browser, reports):
-    with browser.page(reports["many"].as_uri(), media="print") as page:
+    with browser.page(reports["many"].as_uri(), media="print", scheme="dark") as page:
+        paper = "getComputedStyle(document.documentElement).getPropertyValue('--text').trim()"
+        assert page.evaluate(paper) == "#1d2024", "on paper the text is dark, whatever the screen is"
         hidden = """Array.from(document.querySelectorAll('details .body')).filter(
             body => !body.checkVisibility({contentVisibilityAuto: true}) || body.getBoundingClientRect().height == 0
         ).length"""
