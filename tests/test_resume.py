@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from conformance.cli import main
+from conformance.commands.stopping import Terminated, stoppable
 from conformance.journal import NAME
 from conformance.progress import PlainProgress
 from conformance.render import validate
@@ -22,6 +25,29 @@ TARGETS = ["mine.py", "mine.py:loses_last_step"]
 SEVERAL = "memory,jacobian-norm-bound,zero-initial-state,extremes"
 PLANNED = 8
 REPORTS, WHOLE, PART = Path("reports"), Path("whole"), Path("part")
+
+
+HELD = """
+
+import pathlib
+import time
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def _held(function):
+    def asked(problem, **lost):
+        journal = _HERE / "reports" / "unfinished.jsonl"
+        while (_HERE / "hold").exists() and journal.exists() and journal.read_bytes().count(b"\\n") > 1:
+            time.sleep(0.01)
+        return function(problem, **lost)
+
+    return asked
+
+
+gradients = _held(gradients)
+"""
+"""What is added to the adapter: as long as there is a file `hold`, it waits once a finding has been made."""
 
 
 class Stops(PlainProgress):
@@ -69,7 +95,7 @@ pytestmark = pytest.mark.usefixtures("here")
 def uninterrupted(tmp_path_factory):
     """A folder with the report of a run that nobody interrupted, and that of one stopped after two findings."""
     folder = tmp_path_factory.mktemp("whole")
-    shutil.copy(GOOD, folder / "mine.py")
+    (folder / "mine.py").write_text(GOOD.read_text() + HELD)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert certify() == 1
@@ -85,7 +111,7 @@ def here(uninterrupted, monkeypatch):
     monkeypatch.chdir(uninterrupted)
     yield
     shutil.rmtree(REPORTS, ignore_errors=True)
-    shutil.copy(GOOD, "mine.py")
+    Path("mine.py").write_text(GOOD.read_text() + HELD)
 
 
 def whole_again():
@@ -145,7 +171,8 @@ def test_interrupt_during_the_diagnosis_loses_nothing(monkeypatch):
 
 
 def command():
-    """A run in a process of its own."""
+    """A run in a process of its own, which waits after its first finding."""
+    Path("hold").touch()
     words = ["certify", *TARGETS, "--profile", "smoke", "--select", SEVERAL, "--jobs", "1"]
     started = subprocess.Popen(
         [sys.executable, "-P", "-m", "conformance", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -161,6 +188,7 @@ def test_terminated_run_keeps_its_findings():
     run = command()
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate()
+    Path("hold").unlink()
     assert (run.returncode, said.decode()[-23:]) == (143, "bpttcheck: interrupted\n"), said
     assert 0 < results(REPORTS)["incomplete"]["findings"] < PLANNED
     assert certify("--resume") == 1
@@ -171,11 +199,30 @@ def test_killed_run_is_resumed_from_its_last_whole_line():
     run = command()
     run.kill()
     run.communicate()
+    Path("hold").unlink()
     journal = REPORTS / NAME
     whole = journal.read_bytes().rpartition(b"\n")[0]
     journal.write_bytes(whole + b'\n{"item": ["oracle-agre')
+    assert certify("--resume", stop_after=PLANNED) == 130  # what it writes must not be joined to the line cut off
     assert certify("--resume") == 1
     assert whole_again()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_signal_amid_the_garbage_collector_is_not_lost(capsys):
+    def during(phase, _):
+        if phase == "start":
+            gc.callbacks.remove(during)
+            os.kill(os.getpid(), signal.SIGTERM)
+            [None for _ in range(1000)]  # the handler runs here, and what it raises is lost
+
+    with stoppable() as stop:
+        stop.check()
+        gc.callbacks.append(during)
+        gc.collect()
+        with pytest.raises(Terminated):
+            stop.check()
+    assert capsys.readouterr().err == ""
 
 
 CHANGES = {
