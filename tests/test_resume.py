@@ -14,11 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from conformance import journal, targets
+from conformance.bench import digest
 from conformance.cli import main
 from conformance.commands.stopping import Terminated, stoppable
+from conformance.engine import PROFILES
+from conformance.items import Item, judge_item
 from conformance.journal import NAME
 from conformance.progress import PlainProgress
 from conformance.render import validate
+from tests.test_again import SOURCE
 
 GOOD = Path(__file__).parent / "adapters" / "good.py"
 TARGETS = ["mine.py", "mine.py:loses_last_step"]
@@ -177,8 +182,8 @@ def command():
     started = subprocess.Popen(
         [sys.executable, "-P", "-m", "conformance", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    journal = REPORTS / NAME
-    while started.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+    kept = REPORTS / NAME
+    while started.poll() is None and not (kept.exists() and kept.read_bytes().count(b"\n") > 1):
         time.sleep(0.01)
     return started
 
@@ -200,9 +205,9 @@ def test_killed_run_is_resumed_from_its_last_whole_line():
     run.kill()
     run.communicate()
     Path("hold").unlink()
-    journal = REPORTS / NAME
-    whole = journal.read_bytes().rpartition(b"\n")[0]
-    journal.write_bytes(whole + b'\n{"item": ["oracle-agre')
+    kept = REPORTS / NAME
+    whole = kept.read_bytes().rpartition(b"\n")[0]
+    kept.write_bytes(whole + b'\n{"item": ["oracle-agre')
     assert certify("--resume", stop_after=PLANNED) == 130  # what it writes must not be joined to the line cut off
     assert certify("--resume") == 1
     assert whole_again()
@@ -223,6 +228,23 @@ def test_signal_amid_the_garbage_collector_is_not_lost(capsys):
         with pytest.raises(Terminated):
             stop.check()
     assert capsys.readouterr().err == ""
+
+
+def test_journal_gives_back_the_problems_that_are_to_be_diagnosed():
+    """The smallest, the worst and what comes before: of a target that returns what it first found for a shape."""
+    Path("keeps.py").write_text(SOURCE)
+    REPORTS.mkdir()
+    targets.forget()
+    item = Item("oracle-agreement", "elman", "float64", ("keeps.py",), PROFILES["smoke"], 0, REPORTS)
+    (judged,) = judge_item(item)
+    targets.forget()
+    journal.begin(REPORTS, {}).add(item, [judged])
+    ((again,),) = journal.resume(REPORTS, {}).found.values()
+    assert (again.target, again.finding, again.executed) == (judged.target, judged.finding, judged.executed)
+    problems = [[one.smallest, one.worst, one.companion] for one in (judged.failure, again.failure)]
+    assert all(problems[0])
+    assert digest(problems[0][0]) != digest(problems[0][1])
+    assert list(map(digest, problems[0])) == list(map(digest, problems[1]))
 
 
 CHANGES = {
@@ -258,12 +280,12 @@ def test_resume_refuses_a_run_of_another_kind_in_one_line(capsys, change):
 
 def test_resume_refuses_a_target_whose_compiled_object_was_built_anew(capsys):
     shutil.copytree(PART, REPORTS)
-    journal = REPORTS / NAME
-    first, line = journal.read_text().splitlines()
+    kept = REPORTS / NAME
+    first, line = kept.read_text().splitlines()
     told = json.loads(line)
     told["judged"][0]["compiled"] = {"kernel.so": "0" * 64}
     told["judged"][1]["compiled"] = {"kernel.so": "1" * 64}
-    journal.write_text(f"{first}\n{json.dumps(told)}\n")
+    kept.write_text(f"{first}\n{json.dumps(told)}\n")
     assert certify("--resume") == 2
     assert "kernel.so was built anew since the run began" in capsys.readouterr().err
 
@@ -300,11 +322,11 @@ def test_resume_reads_its_journal_as_a_hostile_file(capsys, text, said):
 @pytest.mark.parametrize("case", ["cases/../../mine.safetensors", "cases/gone.safetensors"])
 def test_resume_judges_again_where_a_case_is_gone_or_lies_elsewhere(case):
     shutil.copytree(PART, REPORTS)
-    journal = REPORTS / NAME
-    first, line = journal.read_text().splitlines()
+    kept = REPORTS / NAME
+    first, line = kept.read_text().splitlines()
     told = json.loads(line)
     (wrong,) = (one for one in told["judged"] if one["wrong"])
     wrong["finding"]["counterexample"]["case"] = case
-    journal.write_text(f"{first}\n{json.dumps(told)}\n")
+    kept.write_text(f"{first}\n{json.dumps(told)}\n")
     assert certify("--resume") == 1
     assert results(REPORTS) == results(WHOLE)
