@@ -12,7 +12,7 @@ from bptt.cells import CELLS
 from bptt.problem import DTYPES
 from conformance import journal
 from conformance.belongings import files_of
-from conformance.bench import Executed
+from conformance.conclusion import conclusion
 from conformance.diagnosis.attach import Failed, attach
 from conformance.engine import Profile
 from conformance.errors import TargetUnavailable, UsageError
@@ -225,85 +225,12 @@ class Sitting:
 
     def conclusions(self, stopped: bool) -> dict[str, dict[str, Any]]:
         """What is said of each target, by name; no verdict where the run was stopped."""
-        concluded = {target.name: _conclusion(target, self._of(target), self.plan.setting) for target in self.targets}
+        concluded = {target.name: conclusion(target, self._of(target), self.plan.setting) for target in self.targets}
         if stopped:
             for target in concluded.values():
                 target["verdict"] = "no verdict"
                 target["reason"] = f"interrupted after {self.done} of {len(self.planned)} findings; --resume goes on"
         return concluded
-
-
-def _conclusion(target: Target, judged: Sequence[Judged], setting: Setting) -> dict[str, Any]:
-    executed = [one.executed for one in judged]
-    findings = [one.finding for one in judged]
-    certified = certified_json(executed, findings)
-    surprises = _meet(target, findings)
-    counted = [finding["verdict"] for finding in findings if not finding["expected"]]
-    verdict, reason = conclude(counted, certified["keys"])
-    if verdict != "not conformant" and surprises:
-        verdict, reason = "no verdict", "; ".join(surprises)
-    if verdict == "certified" and setting.in_process:
-        verdict, reason = "no verdict", "judged in the suite's own process: --in-process never certifies"
-    return {
-        "name": target.name,
-        "kind": target.kind,
-        "verdict": verdict,
-        "reason": reason,
-        "source": {
-            "file": target.file,
-            "sha256": target.sha256,
-            "compiled": dict(sorted(file for one in judged for file in one.compiled.items())),
-        },
-        "certified": certified,
-        "notes": _notes(executed, certified) + [f"fails as expected: {one}" for one in target.expected],
-        "findings": findings,
-    }
-
-
-def _meet(target: Target, findings: Sequence[dict[str, Any]]) -> list[str]:
-    """Mark the failures that are expected, and say which expectations were not met."""
-    unmet = []
-    for finding in findings:
-        finding["expected"] = None
-    for expected in target.expected:
-        mine = [finding for finding in findings if expected.covers(finding)]
-        failed = [finding for finding in mine if finding["verdict"] in FAULTS]
-        for finding in failed:
-            finding["expected"] = str(expected)
-        if not mine:
-            unmet.append(f"expected-failures: no finding is of {expected.property}")
-        elif not failed:
-            unmet.append(f"expected-failures: {expected.property} did not fail; remove it ({expected.reason})")
-    return unmet
-
-
-FAULTS = ("fail", "crash", "timeout")
-
-
-def conclude(verdicts: Sequence[str], keys: Sequence[str]) -> tuple[str, str | None]:
-    """(verdict, reason): a fault means not conformant; nothing executed, or anything open, means no verdict."""
-    if any(verdict in FAULTS for verdict in verdicts):
-        return "not conformant", None
-    for verdict in ("error", "inconclusive"):
-        if verdict in verdicts:
-            return "no verdict", f"{verdicts.count(verdict)} of {len(verdicts)} findings are {verdict}"
-    if "pass" not in verdicts:
-        return "no verdict", "nothing was executed: the target supports none of what was asked"
-    if not any(key.startswith("d") for key in keys):
-        return "no verdict", "the target claimed no gradient"
-    return "certified", None
-
-
-def _notes(executed: Sequence[Executed], certified: dict[str, Any]) -> list[str]:
-    notes = []
-    if certified["unclaimed"]:
-        notes.append(f"not claimed, and so not certified, in some configuration: {', '.join(certified['unclaimed'])}")
-    extra = sorted(set().union(*(one.extra for one in executed))) if executed else []
-    if extra:
-        notes.append(f"keys that mean nothing here were ignored: {', '.join(extra[:20])}")
-    declined = sorted(set().union(*(one.declined for one in executed))) if executed else []
-    notes += [f"declined as unsupported: {reason}" for reason in declined[:20]]
-    return notes
 
 
 def exit_status(results: dict[str, Any]) -> int:
@@ -314,4 +241,4 @@ def exit_status(results: dict[str, Any]) -> int:
     return 0 if verdicts and all(verdict == "certified" for verdict in verdicts) else 3
 
 
-__all__ = ["Interrupted", "Plan", "Planned", "Progress", "Sitting", "conclude", "exit_status", "run", "select"]
+__all__ = ["Interrupted", "Plan", "Planned", "Progress", "Sitting", "exit_status", "run", "select"]

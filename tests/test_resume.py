@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,16 +14,45 @@ from pathlib import Path
 
 import pytest
 
+from conformance import journal, targets
+from conformance.bench import digest
 from conformance.cli import main
+from conformance.commands.stopping import Terminated, stoppable
+from conformance.engine import PROFILES
+from conformance.items import Item, judge_item
 from conformance.journal import NAME
 from conformance.progress import PlainProgress
 from conformance.render import validate
+from tests.test_again import SOURCE
 
 GOOD = Path(__file__).parent / "adapters" / "good.py"
 TARGETS = ["mine.py", "mine.py:loses_last_step"]
 SEVERAL = "memory,jacobian-norm-bound,zero-initial-state,extremes"
 PLANNED = 8
 REPORTS, WHOLE, PART = Path("reports"), Path("whole"), Path("part")
+
+
+HELD = """
+
+import pathlib
+import time
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def _held(function):
+    def asked(problem, **lost):
+        journal = _HERE / "reports" / "unfinished.jsonl"
+        while (_HERE / "hold").exists() and journal.exists() and journal.read_bytes().count(b"\\n") > 1:
+            time.sleep(0.01)
+        return function(problem, **lost)
+
+    return asked
+
+
+gradients = _held(gradients)
+"""
+"""What is added to the adapter: as long as there is a file `hold`, it waits once a finding has been made."""
 
 
 class Stops(PlainProgress):
@@ -69,7 +100,7 @@ pytestmark = pytest.mark.usefixtures("here")
 def uninterrupted(tmp_path_factory):
     """A folder with the report of a run that nobody interrupted, and that of one stopped after two findings."""
     folder = tmp_path_factory.mktemp("whole")
-    shutil.copy(GOOD, folder / "mine.py")
+    (folder / "mine.py").write_text(GOOD.read_text() + HELD)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert certify() == 1
@@ -85,7 +116,7 @@ def here(uninterrupted, monkeypatch):
     monkeypatch.chdir(uninterrupted)
     yield
     shutil.rmtree(REPORTS, ignore_errors=True)
-    shutil.copy(GOOD, "mine.py")
+    Path("mine.py").write_text(GOOD.read_text() + HELD)
 
 
 def whole_again():
@@ -145,13 +176,14 @@ def test_interrupt_during_the_diagnosis_loses_nothing(monkeypatch):
 
 
 def command():
-    """A run in a process of its own."""
+    """A run in a process of its own, which waits after its first finding."""
+    Path("hold").touch()
     words = ["certify", *TARGETS, "--profile", "smoke", "--select", SEVERAL, "--jobs", "1"]
     started = subprocess.Popen(
         [sys.executable, "-P", "-m", "conformance", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    journal = REPORTS / NAME
-    while started.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+    kept = REPORTS / NAME
+    while started.poll() is None and not (kept.exists() and kept.read_bytes().count(b"\n") > 1):
         time.sleep(0.01)
     return started
 
@@ -161,6 +193,7 @@ def test_terminated_run_keeps_its_findings():
     run = command()
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate()
+    Path("hold").unlink()
     assert (run.returncode, said.decode()[-23:]) == (143, "bpttcheck: interrupted\n"), said
     assert 0 < results(REPORTS)["incomplete"]["findings"] < PLANNED
     assert certify("--resume") == 1
@@ -171,11 +204,47 @@ def test_killed_run_is_resumed_from_its_last_whole_line():
     run = command()
     run.kill()
     run.communicate()
-    journal = REPORTS / NAME
-    whole = journal.read_bytes().rpartition(b"\n")[0]
-    journal.write_bytes(whole + b'\n{"item": ["oracle-agre')
+    Path("hold").unlink()
+    kept = REPORTS / NAME
+    whole = kept.read_bytes().rpartition(b"\n")[0]
+    kept.write_bytes(whole + b'\n{"item": ["oracle-agre')
+    assert certify("--resume", stop_after=PLANNED) == 130  # what it writes must not be joined to the line cut off
     assert certify("--resume") == 1
     assert whole_again()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_signal_amid_the_garbage_collector_is_not_lost(capsys):
+    def during(phase, _):
+        if phase == "start":
+            gc.callbacks.remove(during)
+            os.kill(os.getpid(), signal.SIGTERM)
+            [None for _ in range(1000)]  # the handler runs here, and what it raises is lost
+
+    with stoppable() as stop:
+        stop.check()
+        gc.callbacks.append(during)
+        gc.collect()
+        with pytest.raises(Terminated):
+            stop.check()
+    assert capsys.readouterr().err == ""
+
+
+def test_journal_gives_back_the_problems_that_are_to_be_diagnosed():
+    """The smallest, the worst and what comes before: of a target that returns what it first found for a shape."""
+    Path("keeps.py").write_text(SOURCE)
+    REPORTS.mkdir()
+    targets.forget()
+    item = Item("oracle-agreement", "elman", "float64", ("keeps.py",), PROFILES["smoke"], 0, REPORTS)
+    (judged,) = judge_item(item)
+    targets.forget()
+    journal.begin(REPORTS, {}).add(item, [judged])
+    ((again,),) = journal.resume(REPORTS, {}).found.values()
+    assert (again.target, again.finding, again.executed) == (judged.target, judged.finding, judged.executed)
+    problems = [[one.smallest, one.worst, one.companion] for one in (judged.failure, again.failure)]
+    assert all(problems[0])
+    assert digest(problems[0][0]) != digest(problems[0][1])
+    assert list(map(digest, problems[0])) == list(map(digest, problems[1]))
 
 
 CHANGES = {
@@ -211,12 +280,12 @@ def test_resume_refuses_a_run_of_another_kind_in_one_line(capsys, change):
 
 def test_resume_refuses_a_target_whose_compiled_object_was_built_anew(capsys):
     shutil.copytree(PART, REPORTS)
-    journal = REPORTS / NAME
-    first, line = journal.read_text().splitlines()
+    kept = REPORTS / NAME
+    first, line = kept.read_text().splitlines()
     told = json.loads(line)
     told["judged"][0]["compiled"] = {"kernel.so": "0" * 64}
     told["judged"][1]["compiled"] = {"kernel.so": "1" * 64}
-    journal.write_text(f"{first}\n{json.dumps(told)}\n")
+    kept.write_text(f"{first}\n{json.dumps(told)}\n")
     assert certify("--resume") == 2
     assert "kernel.so was built anew since the run began" in capsys.readouterr().err
 
@@ -253,11 +322,11 @@ def test_resume_reads_its_journal_as_a_hostile_file(capsys, text, said):
 @pytest.mark.parametrize("case", ["cases/../../mine.safetensors", "cases/gone.safetensors"])
 def test_resume_judges_again_where_a_case_is_gone_or_lies_elsewhere(case):
     shutil.copytree(PART, REPORTS)
-    journal = REPORTS / NAME
-    first, line = journal.read_text().splitlines()
+    kept = REPORTS / NAME
+    first, line = kept.read_text().splitlines()
     told = json.loads(line)
     (wrong,) = (one for one in told["judged"] if one["wrong"])
     wrong["finding"]["counterexample"]["case"] = case
-    journal.write_text(f"{first}\n{json.dumps(told)}\n")
+    kept.write_text(f"{first}\n{json.dumps(told)}\n")
     assert certify("--resume") == 1
     assert results(REPORTS) == results(WHOLE)

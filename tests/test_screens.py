@@ -110,12 +110,12 @@ def test_bar_fits_80_columns_and_heeds_no_color(monkeypatch, no_color):
 
 
 def test_estimate_weighs_each_property_by_itself():
-    """Six quick ones and one slow one are left: their own means, 1 and 60, divided by two processes."""
+    """Eight quick ones and one slow one are left: their own means, 1 and 60, divided by two processes."""
     estimate = Estimate(["quick"] * 12 + ["slow"] * 2, jobs=2)
-    for _ in range(6):
+    for _ in range(4):
         estimate.finding("quick", 1.0, executed=True)
     estimate.finding("slow", 60.0, executed=True)
-    assert estimate.seconds() == (6 * 1.0 + 60.0) / 2
+    assert estimate.seconds() == (8 * 1.0 + 60.0) / 2
 
 
 def test_estimate_says_nothing_before_it_knows_something():

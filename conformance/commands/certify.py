@@ -14,7 +14,7 @@ from conformance.belongings import former, remove_former
 from conformance.cases import read_folder
 from conformance.certify import Interrupted, Plan, exit_status, run, select
 from conformance.commands.setting import add_setting, setting_of
-from conformance.commands.stopping import stoppable
+from conformance.commands.stopping import Heedful, stoppable
 from conformance.engine import PROFILES
 from conformance.messages import quoted
 from conformance.progress import progress_for
@@ -110,8 +110,8 @@ def main(arguments: argparse.Namespace) -> int:
     )
     before, began = former(arguments.report_dir), time.time()
     try:
-        with stoppable():
-            results = run(plan, progress_for(verbose=arguments.verbose, quiet=arguments.quiet))
+        with stoppable() as stop:
+            results = run(plan, Heedful(progress_for(verbose=arguments.verbose, quiet=arguments.quiet), stop))
     except Interrupted as stopped:
         _tell_interrupted(stopped, arguments)
         raise
