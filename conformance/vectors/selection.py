@@ -55,6 +55,8 @@ PLANS: tuple[dict[str, Any], ...] = (
     {"loss": "finals", "sizes": (7, 3, 5, 3, 0), "linear": False},
     {"loss": "finals", "sizes": (6, 2, 3, 5, 4), "numbers": "double"},
     {"loss": "finals", "sizes": (3, 2, 2, 3, 2), "numbers": "narrow"},
+    {"loss": "cotangent", "sizes": (2, 3, 2, 3, 0), "linear": False, "lengths": (2, 1, 2), "numbers": "narrow"},
+    {"loss": "half-squared", "sizes": (2, 2, 2, 3, 2), "reduction": "mean", "numbers": "narrow"},
     {"loss": "cotangent", "sizes": (8, 2, 3, 4, 3), "truncation": _window(3)},
     {"loss": "final-h", "sizes": (7, 2, 4, 3, 0), "linear": False, "truncation": _window(2)},
     {"loss": "finals", "sizes": (7, 2, 3, 4, 2), "truncation": _chunk(3)},
