@@ -73,7 +73,7 @@ def _run(name: str, folder: Path, *, quick: bool) -> int:
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
     console = Console(file=sys.stderr, no_color=bool(os.environ.get("NO_COLOR")))
     columns = (TextColumn(f"study {name}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
-    start = time.monotonic()
+    start = time.process_time()
     with Progress(*columns, console=console, transient=True, disable=not live) as progress:
         task = progress.add_task("", total=None)
         run = Run(
@@ -82,7 +82,7 @@ def _run(name: str, folder: Path, *, quick: bool) -> int:
             advance=lambda: progress.advance(task),
         )
         found = study.run(run)
-    results = as_json(study, found, quick=quick, trainer=trainer()[0], seconds=time.monotonic() - start)
+    results = as_json(study, found, quick=quick, trainer=trainer()[0], seconds=time.process_time() - start)
     write(results, folder)
     print(f"{study.id}: {study.title}\n")
     for line in found.answer:

@@ -164,8 +164,8 @@ def run(run: Run) -> Found:
             Picture(
                 "clipping",
                 "A relu network that starts from the identity recalls a sign. Left: cost. Right: the largest "
-                "gradient norm (before clipping) among successive updates; a run that is lost has none. Medians over seeds "
-                "with intervals.",
+                "gradient norm (before clipping) among successive updates; a run that is lost has none. Medians over "
+                "seeds with intervals.",
                 [
                     Panel(
                         "cost in training",

@@ -85,8 +85,8 @@ def median_band(runs: Any) -> tuple[Floats, Floats, Floats]:
 
     j is the largest that (3) allows; below 6 repetitions none does, and the ends are the extremes.
 
-    >>> [float(v) for v in median_band([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [7.0], [8.0], [9.0]])[1:]]
-    [1.0, 8.0]
+    >>> [float(v) for v in median_band([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])]
+    [4.5, 1.0, 8.0]
     """
     values = np.sort(np.asarray(runs, dtype=np.float64), axis=0)
     n, j = len(values), 1

@@ -29,7 +29,7 @@ DIGITS = 12
 
 
 def as_json(study: Study, found: Found, *, quick: bool, trainer: str, seconds: float) -> dict[str, Any]:
-    """study.json of a run; everything but `seconds` and `environment` follows from the seeds."""
+    """study.json of a run; everything but `seconds`, of processor time, and `environment` follows from the seeds."""
     return {
         "schema_version": SCHEMA_VERSION,
         "suite_version": suite_version(),
