@@ -169,6 +169,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
 table {{ border-collapse: collapse; width: 100% }}
 th, td {{ text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #d8dee4 }}
 th:last-child, td:last-child {{ width: 38% }}
+td:first-child {{ white-space: nowrap; overflow-wrap: normal }}
 tr.holds td:last-child, b.holds {{ color: #116329 }}
 tr.holds-when td:last-child, b.holds-when {{ color: #7d4e00 }}
 tr.refuted td:last-child, b.refuted {{ color: #a40e26 }}
