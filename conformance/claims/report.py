@@ -59,9 +59,9 @@ def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def tally(results: Mapping[str, Any]) -> str:
-    """9 hold, 12 hold when …, 13 are refuted."""
+    """For example: 8 hold, 16 hold under a condition, 10 refuted."""
     counts = Counter(claim["verdict"] for claim in results["claims"])
-    names = {"holds": "hold", "holds when": "hold under a condition", "refuted": "are refuted", "undecided": "are open"}
+    names = {"holds": "hold", "holds when": "hold under a condition", "refuted": "refuted", "undecided": "open"}
     return ", ".join(f"{counts[v]} {names[v]}" for v in VERDICTS if counts[v])
 
 
@@ -116,7 +116,7 @@ def verdict(claim: Mapping[str, Any]) -> str:
     return f"holds when {claim['condition']}" if claim["verdict"] == "holds when" else str(claim["verdict"])
 
 
-_MARKDOWN = str.maketrans({c: f"&#{ord(c)};" for c in "<>&|*`_[]#"})
+_MARKDOWN = str.maketrans({c: f"&#{ord(c)};" for c in "<>&|"} | {c: f"\\{c}" for c in "\\`*_[]#"})
 
 
 def escaped(text: str) -> str:
