@@ -54,6 +54,14 @@ def values_over(problem: Problem, balls: Mapping[str, Balls], prec: int) -> dict
     """(1) for the states and outputs of the last step: h, c where there is one, o; (B,.) each. Within `scope`.
 
     Raises: Undecided where a ball straddles a relu's kink.
+
+    >>> from bptt.problem import Loss
+    >>> one, N = np.ones((1, 1)), BallNumbers(64)
+    >>> p = Problem("elman", {"W_xh": one, "W_hh": one, "b_h": one[0]}, one[None], Loss("cotangent", g=one[None]),
+    ...             h0=one, activation="identity")
+    >>> with N.scope():
+    ...     values_over(p, {"h0": [arb(1, 0.5)]}, 64)["h"][0].contains(arb("3.4"))
+    True
     """
     u = _unrolled(problem, balls, prec)
     B, T = problem.B, problem.T
@@ -62,7 +70,16 @@ def values_over(problem: Problem, balls: Mapping[str, Balls], prec: int) -> dict
 
 
 def gradients_over(problem: Problem, balls: Mapping[str, Balls], prec: int) -> dict[str, Balls]:
-    """(1) for every gradient, by d + name. Within `scope`. Raises: Undecided."""
+    """(1) for every gradient, by d + name. Within `scope`. Raises: Undecided.
+
+    >>> from bptt.problem import Loss
+    >>> one, N = np.ones((1, 1)), BallNumbers(64)
+    >>> p = Problem("elman", {"W_xh": one, "W_hh": one, "b_h": one[0]}, one[None], Loss("cotangent", g=one[None]),
+    ...             h0=one, activation="identity")
+    >>> with N.scope():
+    ...     gradients_over(p, {"h0": [arb(1, 0.5)]}, 64)["dW_hh"][0].contains(arb("1.4"))
+    True
+    """
     return {key: matrix.data for key, matrix in reverse_gradients(_unrolled(problem, balls, prec)).items()}
 
 
@@ -76,7 +93,11 @@ def widened(values: Balls, radii: Floats) -> Balls:
 
 
 def distance(one: Balls, other: Balls, shape: tuple[int, ...]) -> Floats:
-    """Upper bounds of |a - b| over a in the one and b in the other ball; infinite where a ball says nothing."""
+    """Upper bounds of |a - b| over a in the one and b in the other ball; infinite where a ball says nothing.
+
+    >>> bool(distance([arb(1, 0.5)], [arb(1)], (1,))[0] >= 0.5)
+    True
+    """
     ends = np.array([float((a - b).abs_upper()) for a, b in zip(one, other, strict=True)]).reshape(shape)
     bound: Floats = np.where(np.isnan(ends), np.inf, ends * (1 + 2.0**-50) + np.where(ends > 0, 5e-324, 0.0))
     return bound

@@ -49,11 +49,12 @@ class TrainingTrajectory(Property):
         largest = (4, 2, 2, 2, 2)
         shape = replace_shape(offered(support, cell), largest=largest, edges=False, calm=True, h0_none=False)
         longest = support.max_size.get("T", MOST + 3)
+        loops = [loop for loop in loops_for(support, cell) if loop != "truncated" or longest > 1]
 
         def build(draw: Draw) -> Case:
-            loop = draw.integer(0, len(loops_for(support, cell)) - 1)
-            rate, updates, k = draw.integer(4, 6), draw.integer(2, MOST), draw.integer(1, min(3, longest))
-            name = loops_for(support, cell)[loop]
+            rate, updates, k = draw.integer(4, 6), draw.integer(2, MOST), draw.integer(1, 3)
+            name = draw.of(loops)
+            updates, k = min(updates, max(1, longest - 1)), min(k, max(1, longest - updates))
             parameters = {"loop": LOOPS.index(name), "rate": rate, "updates": updates, "k": k}
             if name == "descent":
                 return Case(draw_problem(draw, shape, support, cell, dtype), parameters)

@@ -58,6 +58,8 @@ class Trajectory:
             self.exact |= {name: self._points(getattr(problem, name)) for name in self.states}
         self.first = dict(self.exact)
         self.radii = {name: np.zeros(self._shape(name)) for name in self.exact}
+        with self.N.scope():
+            self.rounded = {n: [self.N.scalar(0)] * len(values) for n, values in self.exact.items()}  # the sum of r_j
         self.found: list[Comparison] = []
         self.updates: list[Update] = []
 
@@ -109,6 +111,7 @@ class Trajectory:
                 continue
             key, shape = f"d{name}", w.shape
             rounding = self._rounding(name, update)
+            self.rounded[name] = [old + r for old, r in zip(self.rounded[name], rounding, strict=True)]
             moved = zip(self.exact[name], points[key], rounding, strict=True)
             self.exact[name] = [old - rate * g + r for old, g, r in moved]  # (1)
             spread = distance(wide[key], points[key], shape) + truth.allowed(key)
@@ -180,9 +183,12 @@ class Trajectory:
         return out
 
     def _of_updates(self, found: Comparison, name: str, terms: tuple[Term, ...]) -> Comparison:
-        """The comparison of w - w_0 instead of w: the same error, and terms whose sum it is up to the roundings."""
-        origin = float(self.start.params[name][found.where])
-        values: dict[str, Any] = {"got": found.got - origin, "want": found.want - origin, "terms": terms}
+        """The comparison of -rate times the sum of the gradients instead of w: the same error, as r_j is in both."""
+        place = int(np.ravel_multi_index(found.where, self._shape(name))) if self._shape(name) else 0
+        got = -self.rate * sum(fractions(np.asarray(u.answer[f"d{name}"]))[place] for u in self.updates)
+        with self.N.scope():
+            want = self.exact[name][place] - self.first[name][place] - self.rounded[name][place]
+        values: dict[str, Any] = {"got": float(got), "want": float(want), "terms": terms}
         return Comparison(**{**vars(found), **values})
 
 

@@ -59,9 +59,9 @@ def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def tally(results: Mapping[str, Any]) -> str:
-    """9 hold, 12 hold when …, 13 are refuted."""
+    """For example: 8 hold, 16 hold under a condition, 10 refuted."""
     counts = Counter(claim["verdict"] for claim in results["claims"])
-    names = {"holds": "hold", "holds when": "hold under a condition", "refuted": "are refuted", "undecided": "are open"}
+    names = {"holds": "hold", "holds when": "hold under a condition", "refuted": "refuted", "undecided": "open"}
     return ", ".join(f"{counts[v]} {names[v]}" for v in VERDICTS if counts[v])
 
 
@@ -116,7 +116,7 @@ def verdict(claim: Mapping[str, Any]) -> str:
     return f"holds when {claim['condition']}" if claim["verdict"] == "holds when" else str(claim["verdict"])
 
 
-_MARKDOWN = str.maketrans({c: f"&#{ord(c)};" for c in "<>&|*`_[]#"})
+_MARKDOWN = str.maketrans({c: f"&#{ord(c)};" for c in "<>&|"} | {c: f"\\{c}" for c in "\\`*_[]#"})
 
 
 def escaped(text: str) -> str:
@@ -169,6 +169,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
 table {{ border-collapse: collapse; width: 100% }}
 th, td {{ text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #d8dee4 }}
 th:last-child, td:last-child {{ width: 38% }}
+td:first-child {{ white-space: nowrap; overflow-wrap: normal }}
 tr.holds td:last-child, b.holds {{ color: #116329 }}
 tr.holds-when td:last-child, b.holds-when {{ color: #7d4e00 }}
 tr.refuted td:last-child, b.refuted {{ color: #a40e26 }}

@@ -123,7 +123,8 @@ def draw_readout(rng: np.random.Generator) -> Readout:
     t = int(rng.integers(2, T + 1))
     g = np.zeros((T, B, K))
     g[t - 1] = quarters(rng, B, K) + 2.125  # nowhere 0
-    params = {"W_xh": quarters(rng, D, H), "W_hh": quarters(rng, H, H), "b_h": quarters(rng, H)}
+    params = {"W_xh": quarters(rng, D, H) / 8, "b_h": quarters(rng, H) / 8}
+    params["W_hh"] = (quarters(rng, H, H) + 2.125) / 8  # above 0, and so is all that flows back: nothing cancels
     params |= {"W_hy": quarters(rng, H, K) + 2.125, "b_y": quarters(rng, K)}
     x, h0 = quarters(rng, T, B, D), quarters(rng, B, H) + 2.125
     loss = Loss("cotangent", g=g)

@@ -70,7 +70,7 @@ class updated_between_forward_and_backward(Elman):
 @planted(
     "The state carried on is the one that the unfolded pass had left behind, from before the weights changed.",
     caught_by="training-trajectory",
-    needs="one step from the state where a longer call began, under other weights",
+    needs="one step from the state where a call before it began, under other weights",
 )
 class state_carried_from_before_the_update(Elman):
     begun: ClassVar[dict[str, Any]] = {}
@@ -81,6 +81,6 @@ class state_carried_from_before_the_update(Elman):
         if self.T == 1 and self.begun.get("name") == name:
             self.h[1] = self.begun["state"]
             self.o = self.readout()
-        elif self.T > 1:
+        else:
             state: Array = self.h[1].copy()
             self.begun.update(name=name, state=state)
