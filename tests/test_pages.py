@@ -88,10 +88,9 @@ def test_page_that_is_made_from_the_code_is_up_to_date(script, page):
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == text, "run: python docs/make.py"
 
 
-def test_every_maker_of_pages_is_run_by_make():
+def test_what_make_runs_is_compared_with_its_pages():
     scripts = runpy.run_path(str(ROOT / "docs" / "make.py"))["SCRIPTS"]
     assert sorted(scripts) == sorted(MADE)
-    assert sorted(path.name for path in (ROOT / "docs").glob("make_*.py")) == sorted([*MADE, "make_site.py"])
 
 
 def test_measured_tables_of_the_explanation_are_those_that_were_measured():
