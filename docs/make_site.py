@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parent.parent
 RENAMED = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 SECTIONS = (
-    ("Start", ("index.md", "tutorial.md")),
+    ("Start", ("index.md", "tutorial.md", "report.md")),
     ("How to", ("howto/*.md", "ci.md")),
     (
         "Explanations",

@@ -1,7 +1,8 @@
 """Every page followed from its first block to its last, as a reader would (`tox -e pages`); half an hour.
 
-What is not run even here is looked up by tests/test_pages.py; tests.pages.LONG says what, and why. README's first
-command is run by itself, in a copy of the checkout, where the network is there: BPTTCHECK_NETWORK=1.
+A page that has a test of its own (tests.pages.own_tests: the tutorial, say) is followed there. What is not run here
+is looked up by tests/test_pages.py; tests.pages.LONG says what, and why. README's first command is run by itself, in a
+copy of the checkout, where the network is there: BPTTCHECK_NETWORK=1.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ import sys
 
 import pytest
 
-from tests.pages import PAGES, ROOT, Follower, blocks, name_of
+from tests.pages import PAGES, ROOT, Follower, blocks, name_of, own_tests
 
 ELSEWHERE = {
     "README.md": "tests/test_readme.py certifies its adapter and breaks the line that it says; below, a command",
-    "docs/tutorial.md": "tests/test_tutorial.py follows it, its cases and statuses too",
     "docs/reference/commands.md": "its examples name files that nobody has; tests/test_pages.py parses each",
     "CONTRIBUTING.md": "it installs the tools and runs all tests, as tox does",
 }
@@ -26,7 +26,9 @@ NEEDS = {"docs/howto/pytorch.md": "torch", "docs/howto/jax.md": "jax"}
 FOLLOWED = [
     page
     for page in PAGES
-    if name_of(page) not in ELSEWHERE and any(block.language in ("sh", "pycon") for block in blocks(page))
+    if name_of(page) not in ELSEWHERE
+    and not own_tests(page)
+    and any(block.language in ("sh", "pycon") for block in blocks(page))
 ]
 
 
