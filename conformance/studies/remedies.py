@@ -125,7 +125,7 @@ def run(run: Run) -> Found:
             ),
             (
                 f"After {updates} updates, cost below 0.1 in most runs (the interval of the median lies below): "
-                f"{', '.join(learned) or 'none'}. Above 0.5: {', '.join(failed) or 'none'}. Guessing costs 1."
+                f"{'; '.join(learned) or 'none'}. Above 0.5: {'; '.join(failed) or 'none'}. Guessing costs 1."
             ),
             (
                 f"Regularisation by decay ends at {end['tanh, decay']}, the same network without it at "
