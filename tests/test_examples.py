@@ -22,6 +22,7 @@ from conformance.cli import main
 from conformance.errors import TargetCrash
 from conformance.workers import Limits, Worker, request_for
 from implementations import worker
+from tests import protocol
 from tests.frames import hostile
 
 HERE = Path(__file__).parent
@@ -100,9 +101,12 @@ def certify(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_example_is_certified(name, tmp_path, certify, capsys):
+def test_example_is_certified_and_keeps_to_the_schema(name, tmp_path, certify, capsys, monkeypatch):
+    said = protocol.record(monkeypatch)
     folder(tmp_path, name)
     assert certify(name, FEW) == 0, capsys.readouterr().out
+    assert said
+    assert all(protocol.fits(answer, "answer") for _, answer in said)
 
 
 def test_example_in_c_is_certified_under_sanitizers(tmp_path, certify, capsys):
