@@ -977,6 +977,14 @@ def test_markdown_bounds_what_it_lists() -> None:
     assert len(text) < 65536
 
 
+def test_markdown_fits_a_comment_whatever_it_holds() -> None:
+    bad = hostile("<" * 5000)["targets"][0]
+    bad["findings"] = [bad["findings"][0]] * 40
+    text = to_markdown(make_results(*[bad] * 40))
+    assert len(text) <= 65536
+    assert "more targets are in `report.html`" in text
+
+
 # The badge.
 
 
