@@ -326,6 +326,7 @@ def test_resume_judges_again_where_a_case_is_gone_or_lies_elsewhere(case):
     first, line = kept.read_text().splitlines()
     told = json.loads(line)
     (wrong,) = (one for one in told["judged"] if one["wrong"])
+    shutil.copy(REPORTS / wrong["finding"]["counterexample"]["case"], "mine.safetensors")  # a good one, but elsewhere
     wrong["finding"]["counterexample"]["case"] = case
     kept.write_text(f"{first}\n{json.dumps(told)}\n")
     assert certify("--resume") == 1
