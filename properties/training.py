@@ -12,7 +12,7 @@ is the gradient of half the squared error,
     truncated(k)  window t is a_t .. a_{t+k-1} from the state x_t, y = y_{t+k}; after (1), under the new weights,
                   x_{t+1} = f(x_t, a_t)                                                  (S5, truncated BPTT)    (3)
 
-Source: the systems S1 and S5 of docs/claims.md; (2) and (3) are those of the well-known listing of truncated BPTT.
+Source: S1 is the one-neuron network of docs/claims.md (C01 to C03); S5 is the well-known listing of truncated BPTT.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class TrainingTrajectory(Property):
 
     id = "training-trajectory"
     statement = "After n updates made with a target's gradients, the weights are within a derived bound of the exact."
-    source = "The loops S1 and S5 of docs/claims.md; the bound is derived in properties/trajectory.py."
+    source = "The loops are well known (properties/training.py); the bound is derived in properties/trajectory.py."
 
     def cases(self, support: Support, cell: str, dtype: str) -> SearchStrategy[Case]:
         largest = (4, 2, 2, 2, 2)
