@@ -28,6 +28,7 @@ from conformance.picture import picture_of
 from conformance.results import finding_json
 from conformance.targets import DEFAULT, Setting, Target, afresh, compiled, known
 from conformance.workers import close_all
+from implementations.worker import die_with_parent
 from properties import PROPERTIES
 
 FEW = 4
@@ -80,7 +81,7 @@ def judge_items(items: Sequence[Item], jobs: int) -> Generator[tuple[Item, list[
     # Spawned, not forked: a fork of a process whose libraries have started threads may hang.
     context = multiprocessing.get_context("spawn")
     before = {child.pid for child in psutil.Process().children()}
-    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_heed)
+    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_heed, initargs=(os.getpid(),))
     done = False
     try:
         futures = {pool.submit(judge_item, item): item for item in items}
@@ -100,7 +101,7 @@ def judge_items(items: Sequence[Item], jobs: int) -> Generator[tuple[Item, list[
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _heed() -> None:
+def _heed(first: int) -> None:
     """In a process of the pool: Ctrl-C is the first process's business; when that says so, end the workers and go."""
 
     def leave(*_: object) -> None:
@@ -110,6 +111,7 @@ def _heed() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
+    die_with_parent(signal.SIGTERM, first)  # one that is killed can say nothing
 
 
 def judge_item(item: Item) -> list[Judged]:

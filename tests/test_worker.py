@@ -128,6 +128,24 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     assert gone("misbehaving.py:forks")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent was killed")
+def test_killed_run_leaves_nothing(tmp_path, monkeypatch):
+    slept = str(300_000 + os.getpid())
+    monkeypatch.setenv("SLEEP", slept)
+    command = [sys.executable, "-m", "conformance", "certify", f"{ADAPTERS / 'misbehaving.py'}:forks", "--jobs", "2"]
+    with subprocess.Popen([*command, "--report-dir", tmp_path], stdout=subprocess.DEVNULL) as run:
+        end = time.monotonic() + 60
+        while not left(f"sleep {slept}") and time.monotonic() < end:
+            time.sleep(0.1)
+        started = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+    assert len(started) >= 4  # two that judge and a worker each
+    assert gone(f"sleep {slept}")
+    assert gone("misbehaving.py:forks")
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive
+
+
 @pytest.mark.parametrize("name", ["reads_input", "moves"])
 def test_input_output_and_folder_are_the_suites_own(name):
     folder = Path.cwd()
