@@ -217,6 +217,7 @@ def wrong_with(command: str, page: Path) -> str | None:
             parts.append([])
         else:
             parts[-1].append(word)
+    parts = [part[: part.index(">")] if ">" in part else part for part in parts]  # where the output goes
     return next((wrong for part in parts if (wrong := _wrong(part, page)) is not None), None)
 
 

@@ -22,14 +22,21 @@ def test_schema_is_one():
 def test_all_that_is_said_in_a_run_fits_the_schema(said, tmp_path, capsys):
     refuses = tmp_path / "refuses.py"
     refuses.write_text(
+        "SUPPORTS = {'cells': ['elman', 'lstm', 'gru_reset_after'], 'dtypes': ['float64']}\n"
         "def gradients(problem):\n"
         "    if problem.cell == 'elman':\n"
         "        raise NotImplementedError('no elman')\n"
         "    return {'h': problem.x} if problem.cell == 'lstm' else None[0]\n",
         encoding="utf-8",
     )
-    words = ["certify", "numpy", str(refuses), "--select", "memory,repeatability", "--profile", "smoke", "--jobs", "1"]
-    assert main([*words, "--report-dir", str(tmp_path / "report")]) == 1
+    right = tmp_path / "right.py"
+    right.write_text(
+        "from implementations.numpy_bptt import gradients\n"
+        "SUPPORTS = {'cells': ['elman'], 'activations': ['tanh'], 'dtypes': ['float64']}\n",
+        encoding="utf-8",
+    )
+    words = ["certify", str(right), str(refuses), "--select", "memory,repeatability", "--profile", "smoke"]
+    assert main([*words, "--jobs", "1", "--report-dir", str(tmp_path / "report")]) == 1
     capsys.readouterr()
     for request, answer in said:
         assert fits(request, "request"), request

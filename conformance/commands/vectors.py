@@ -23,10 +23,11 @@ examples:
   bpttcheck vectors export --out vectors
   bpttcheck vectors export --out few --select 'elman-tanh-*,lstm-classes-*'
   bpttcheck vectors verify answers.json --vectors vectors
-  bpttcheck vectors verify answers.safetensors --select 'elman-*' --dtypes float32 --keys dW_hh,dx
+  bpttcheck vectors verify answers.safetensors --dtypes float32 --keys dW_hh,dx
 
-docs/vectors.md has the formats. verify ends with status 0 where all that was asked for is there and within budget,
-1 where something is wrong, 2 where a file cannot be read, 3 where answers are missing or nothing could be judged.
+docs/vectors.md has the formats. verify ends with status 0 where all that was
+asked for is there and within budget, 1 where something is wrong, 2 where a file
+cannot be read, 3 where answers are missing or nothing could be judged.
 """
 SHOWN = 20
 """Wrong arrays, and missing answers, that are printed."""
