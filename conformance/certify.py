@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from bptt.cells import CELLS
 from bptt.problem import DTYPES
-from conformance.bench import Executed
+from conformance import journal
+from conformance.belongings import files_of
+from conformance.conclusion import conclusion
 from conformance.diagnosis.attach import Failed, attach
 from conformance.engine import Profile
 from conformance.errors import TargetUnavailable, UsageError
@@ -25,15 +25,19 @@ from conformance.results import (
     write_results,
 )
 from conformance.targets import DEFAULT, Setting, Target, forget, known
+from conformance.workers import Remote
 from oracle import canary
 from properties import PROPERTIES
 from properties.base import Property
+
+Planned = tuple[str, str, str, str]
+"""A finding to be made: target, property, cell, dtype."""
 
 
 class Progress(Protocol):
     """What a display of the run is told."""
 
-    def begin(self, findings: int) -> None: ...
+    def begin(self, planned: Sequence[Planned], done: int, jobs: int) -> None: ...
     def finding(self, target: str, finding: Mapping[str, Any]) -> None: ...
     def end(self) -> None: ...
 
@@ -51,6 +55,15 @@ class Plan:
     jobs: int = 1
     cases: Path | None = None
     setting: Setting = DEFAULT
+    resume: bool = False
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped; `results` is what it had found, which is written, and `--resume` takes it up again."""
+
+    def __init__(self, results: dict[str, Any]) -> None:
+        super().__init__()
+        self.results = results
 
 
 def select(ids: str | None) -> tuple[Property, ...]:
@@ -70,20 +83,27 @@ def select(ids: str | None) -> tuple[Property, ...]:
 def run(plan: Plan, progress: Progress) -> dict[str, Any]:
     """Judge every target, write results.json, and return what it holds.
 
-    Raises: UsageError before anything is run, if a target or option is wrong.
+    Raises: UsageError before anything is run, if a target or option is wrong; Interrupted, with what was found by then.
     """
     canary.check("before the run")
-    started, clock = datetime.now(UTC), time.perf_counter()
     loaded: list[tuple[str, Target | None, str]] = []
-    for text in dict.fromkeys(plan.targets):
-        try:
-            loaded.append((text, known(text, plan.setting), ""))
-        except TargetUnavailable as error:
-            loaded.append((text, None, str(error)))
     try:
-        judged = judge_targets([target for _, target, _ in loaded if target is not None], plan, progress)
+        for text in dict.fromkeys(plan.targets):
+            try:
+                loaded.append((text, known(text, plan.setting), ""))
+            except TargetUnavailable as error:
+                loaded.append((text, None, str(error)))
+        kind = _kind(plan, loaded)
+        notes = journal.resume(plan.report_dir, kind) if plan.resume else journal.begin(plan.report_dir, kind)
+        sitting = Sitting(plan, [target for _, target, _ in loaded if target is not None], notes)
+        stopped: KeyboardInterrupt | None = None
+        try:
+            sitting.judge(progress)
+        except KeyboardInterrupt as error:
+            stopped = error
     finally:
         forget()
+    judged = sitting.conclusions(stopped is not None)
     targets = [_unavailable(text, reason) if target is None else judged[text] for text, target, reason in loaded]
     results = {
         "schema_version": SCHEMA_VERSION,
@@ -91,14 +111,45 @@ def run(plan: Plan, progress: Progress) -> dict[str, Any]:
         "seed": plan.seed,
         "profile": plan.profile.name,
         "command": list(plan.command),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - clock, 3),
+        "started": notes.started,
+        "seconds": round(notes.seconds, 3),
         "environment": environment(),
         "properties": {p.id: p.statement for p in plan.properties},
         "targets": targets,
+        "files": files_of(targets, plan.report_dir),
     }
+    if stopped is not None:
+        results["incomplete"] = {"findings": sitting.done, "planned": len(sitting.planned)}
     write_results(results, plan.report_dir)
+    if stopped is not None:
+        raise Interrupted(results) from stopped
+    notes.remove()
     return results
+
+
+def _kind(plan: Plan, loaded: Sequence[tuple[str, Target | None, str]]) -> dict[str, str]:
+    """What findings depend on, in words: two sittings that agree in all of it make one run."""
+    where = environment()
+    kind = {
+        "bpttcheck": suite_version(),
+        "Python": f"{where['implementation']} {where['python']} on {where['machine']}",
+        **where["packages"],
+        "the profile": plan.profile.name,
+        "the seed": str(plan.seed),
+        "the list of properties": ",".join(p.id for p in plan.properties),
+        "the list of targets": ", ".join(text for text, _, _ in loaded),
+        "--report-dir": str(plan.report_dir),
+        "--in-process": str(plan.setting.in_process),
+        "the digest of --cases": "none"
+        if plan.cases is None
+        else journal.digest_of(sorted(plan.cases.glob("*.safetensors"))),
+    }
+    for text, target, reason in loaded:
+        kind[f"the sha256 of {text}"] = reason if target is None else str(target.sha256)
+        if target is not None and isinstance(target.call, Remote):
+            process = target.call.process
+            kind[f"the way to run {text}"] = f"{' '.join(process.command)} within {process.limits}"
+    return kind
 
 
 def _unavailable(text: str, reason: str) -> dict[str, Any]:
@@ -114,100 +165,72 @@ def _unavailable(text: str, reason: str) -> dict[str, Any]:
     }
 
 
-def judge_targets(targets: Sequence[Target], plan: Plan, progress: Progress) -> dict[str, dict[str, Any]]:
-    """All findings of all targets, by name, and what each target is certified to do."""
-    names = tuple(target.name for target in targets)
-    items = [
-        Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases, plan.setting)
-        for cell in CELLS
-        for dtype in DTYPES
-        for prop in plan.properties
-        if prop.concerns(cell) and any(offers(target, cell, dtype) for target in targets)
-    ]
-    progress.begin(sum(offers(target, item.cell, item.dtype) for item in items for target in targets))
-    judged: dict[str, list[Judged]] = {name: [] for name in names}
-    with contextlib.closing(judge_items(items, plan.jobs)) as found:
-        for one in found:
-            judged[one.target].append(one)
-            progress.finding(one.target, one.finding)
-    progress.end()
-    for target in targets:
-        failed = [Failed(one.finding, one.failure) for one in judged[target.name] if one.failure is not None]
-        attach(target, failed, plan.report_dir)
-    return {target.name: _conclusion(target, judged[target.name], plan.setting) for target in targets}
+class Sitting:
+    """All findings of all targets, those of earlier sittings included: `judge`, then `conclusions`.
 
+    planned  the findings to be made
+    found    what was found of each item, in no order
+    """
 
-def _conclusion(target: Target, judged: Sequence[Judged], setting: Setting) -> dict[str, Any]:
-    executed = [one.executed for one in judged]
-    findings = [one.finding for one in judged]
-    certified = certified_json(executed, findings)
-    surprises = _meet(target, findings)
-    counted = [finding["verdict"] for finding in findings if not finding["expected"]]
-    verdict, reason = conclude(counted, certified["keys"])
-    if verdict != "not conformant" and surprises:
-        verdict, reason = "no verdict", "; ".join(surprises)
-    if verdict == "certified" and setting.in_process:
-        verdict, reason = "no verdict", "judged in the suite's own process: --in-process never certifies"
-    return {
-        "name": target.name,
-        "kind": target.kind,
-        "verdict": verdict,
-        "reason": reason,
-        "source": {
-            "file": target.file,
-            "sha256": target.sha256,
-            "compiled": dict(sorted(file for one in judged for file in one.compiled.items())),
-        },
-        "certified": certified,
-        "notes": _notes(executed, certified) + [f"fails as expected: {one}" for one in target.expected],
-        "findings": findings,
-    }
+    def __init__(self, plan: Plan, targets: Sequence[Target], notes: journal.Journal) -> None:
+        self.plan, self.targets, self.notes = plan, targets, notes
+        names = tuple(target.name for target in targets)
+        self.items = [
+            Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases, plan.setting)
+            for cell in CELLS
+            for dtype in DTYPES
+            for prop in plan.properties
+            if prop.concerns(cell) and any(offers(target, cell, dtype) for target in targets)
+        ]
+        self.planned = [
+            (target.name, item.property, item.cell, item.dtype)
+            for item in self.items
+            for target in targets
+            if offers(target, item.cell, item.dtype)
+        ]
+        self.found = {key: judged for key, judged in notes.found.items() if key in map(journal.key_of, self.items)}
 
+    @property
+    def done(self) -> int:
+        """How many findings there are."""
+        return sum(len(judged) for judged in self.found.values())
 
-def _meet(target: Target, findings: Sequence[dict[str, Any]]) -> list[str]:
-    """Mark the failures that are expected, and say which expectations were not met."""
-    unmet = []
-    for finding in findings:
-        finding["expected"] = None
-    for expected in target.expected:
-        mine = [finding for finding in findings if expected.covers(finding)]
-        failed = [finding for finding in mine if finding["verdict"] in FAULTS]
-        for finding in failed:
-            finding["expected"] = str(expected)
-        if not mine:
-            unmet.append(f"expected-failures: no finding is of {expected.property}")
-        elif not failed:
-            unmet.append(f"expected-failures: {expected.property} did not fail; remove it ({expected.reason})")
-    return unmet
+    def judge(self, progress: Progress) -> None:
+        """Judge what no earlier sitting did, then diagnose the failures of all."""
+        left = [item for item in self.items if journal.key_of(item) not in self.found]
+        compiled = {
+            name: digest for judged in self.found.values() for one in judged for name, digest in one.compiled.items()
+        }
+        progress.begin(self.planned, self.done, self.plan.jobs)
+        try:
+            with contextlib.closing(judge_items(left, self.plan.jobs)) as found:
+                for item, judged in found:
+                    if self.plan.resume:
+                        for one in judged:
+                            journal.agree(compiled, one.compiled)
+                    self.notes.add(item, judged)
+                    self.found[journal.key_of(item)] = judged
+                    for one in judged:
+                        progress.finding(one.target, one.finding)
+        finally:
+            progress.end()
+        for target in self.targets:
+            mine = self._of(target)
+            attach(target, [Failed(one.finding, one.failure) for one in mine if one.failure], self.plan.report_dir)
 
+    def _of(self, target: Target) -> list[Judged]:
+        """A target's findings, in the order of the items."""
+        keys = [journal.key_of(item) for item in self.items]
+        return [one for key in keys for one in self.found.get(key, ()) if one.target == target.name]
 
-FAULTS = ("fail", "crash", "timeout")
-
-
-def conclude(verdicts: Sequence[str], keys: Sequence[str]) -> tuple[str, str | None]:
-    """(verdict, reason): a fault means not conformant; nothing executed, or anything open, means no verdict."""
-    if any(verdict in FAULTS for verdict in verdicts):
-        return "not conformant", None
-    for verdict in ("error", "inconclusive"):
-        if verdict in verdicts:
-            return "no verdict", f"{verdicts.count(verdict)} of {len(verdicts)} findings are {verdict}"
-    if "pass" not in verdicts:
-        return "no verdict", "nothing was executed: the target supports none of what was asked"
-    if not any(key.startswith("d") for key in keys):
-        return "no verdict", "the target claimed no gradient"
-    return "certified", None
-
-
-def _notes(executed: Sequence[Executed], certified: dict[str, Any]) -> list[str]:
-    notes = []
-    if certified["unclaimed"]:
-        notes.append(f"not claimed, and so not certified, in some configuration: {', '.join(certified['unclaimed'])}")
-    extra = sorted(set().union(*(one.extra for one in executed))) if executed else []
-    if extra:
-        notes.append(f"keys that mean nothing here were ignored: {', '.join(extra[:20])}")
-    declined = sorted(set().union(*(one.declined for one in executed))) if executed else []
-    notes += [f"declined as unsupported: {reason}" for reason in declined[:20]]
-    return notes
+    def conclusions(self, stopped: bool) -> dict[str, dict[str, Any]]:
+        """What is said of each target, by name; no verdict where the run was stopped."""
+        concluded = {target.name: conclusion(target, self._of(target), self.plan.setting) for target in self.targets}
+        if stopped:
+            for target in concluded.values():
+                target["verdict"] = "no verdict"
+                target["reason"] = f"interrupted after {self.done} of {len(self.planned)} findings; --resume goes on"
+        return concluded
 
 
 def exit_status(results: dict[str, Any]) -> int:
@@ -218,4 +241,4 @@ def exit_status(results: dict[str, Any]) -> int:
     return 0 if verdicts and all(verdict == "certified" for verdict in verdicts) else 3
 
 
-__all__ = ["Plan", "Progress", "conclude", "exit_status", "judge_targets", "run", "select"]
+__all__ = ["Interrupted", "Plan", "Planned", "Progress", "Sitting", "exit_status", "run", "select"]

@@ -9,15 +9,42 @@ import argparse
 import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
+from conformance.commands.stopping import signal_of
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.render import visible
 from conformance.results import suite_version
 
-COMMANDS = ("certify", "explore", "doctor", "replay", "oracle", "list", "new", "render")
+COMMANDS = (
+    "certify",
+    "explore",
+    "doctor",
+    "replay",
+    "compare",
+    "matrix",
+    "oracle",
+    "list",
+    "new",
+    "render",
+    "vectors",
+    "study",
+    "claims",
+    "completion",
+)
 BAD_USAGE, NO_VERDICT = 2, 3
+EXAMPLES = """\
+examples:
+  bpttcheck new mine                     write an adapter to fill in
+  bpttcheck doctor mine.py               a few questions, in seconds
+  bpttcheck certify mine.py              the verdict, and reports/report.html
+  bpttcheck COMMAND --help               examples of each command
+
+exit status: 0 certified, 1 not conformant, 2 bad usage or bad input,
+             3 no verdict
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,8 +59,9 @@ def build_parser() -> Parser:
     """The parser of all commands."""
     parser = Parser(
         prog="bpttcheck",
-        description="Says whether code that computes BPTT gradients is right, how right, and if not, why.",
-        epilog="exit status: 0 certified, 1 not conformant, 2 bad usage or bad input, 3 no verdict",
+        description="Says whether code that computes BPTT gradients is right, how right,\nand if not, why.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"bpttcheck {suite_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -42,9 +70,10 @@ def build_parser() -> Parser:
         sub = commands.add_parser(
             name,
             help=module.HELP,
-            description=module.HELP[0].upper() + module.HELP[1:] + ".",
+            description=textwrap.fill(module.HELP[0].upper() + module.HELP[1:] + ".", 78),
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # a report records its command, in the words of --help
         )
         module.configure(sub)
         sub.set_defaults(main=module.main)
@@ -66,8 +95,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_VERDICT
-    except KeyboardInterrupt:
-        return _say("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _say("interrupted", 128 + signal_of(error))
     except OSError as error:
         return _say(f"{error.filename or 'file'}: {error.strerror or error}", BAD_USAGE)
     except Exception as error:  # a fault of ours: one line, no verdict; BPTTCHECK_TRACEBACK=1 shows the rest

@@ -13,6 +13,7 @@ from bptt.files import to_bytes
 from bptt.problem import Problem
 from conformance.engine import Finding, Outcome
 from conformance.targets import Target
+from conformance.whole import write_whole
 from oracle.budget import Model
 from properties.base import FAULTS, LAYOUTS, Case, Comparison
 
@@ -36,13 +37,13 @@ def write_case(folder: Path, finding: Finding, outcome: Outcome, model: Model) -
 
 def _write(folder: Path, data: bytes) -> Path:
     path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}.safetensors"
-    path.write_bytes(data)
+    write_whole({path: data})
     return path
 
 
 def write_script(path: Path, target: Target, finding: Finding, outcome: Outcome) -> None:
     """Write the standalone script beside the case."""
-    path.write_text(script(target, finding, outcome), encoding="utf-8")
+    write_whole({path: script(target, finding, outcome).encode("utf-8")})
 
 
 def _literal(array: np.ndarray[Any, Any]) -> str:

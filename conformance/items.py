@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,11 @@ from conformance.cases import read_folder
 from conformance.diagnosis import Failure
 from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
+from conformance.picture import picture_of
 from conformance.results import finding_json
 from conformance.targets import DEFAULT, Setting, Target, afresh, compiled, known
 from conformance.workers import close_all
+from implementations.worker import die_with_parent
 from properties import PROPERTIES
 
 FEW = 4
@@ -67,20 +69,24 @@ def offers(target: Target, cell: str, dtype: str) -> bool:
     return cell in target.support.cells and dtype in target.support.dtypes
 
 
-def judge_items(items: Sequence[Item], jobs: int) -> Generator[Judged]:
-    """The findings of all items, in their order. Raises: UsageError where a target took its process down."""
+def judge_items(items: Sequence[Item], jobs: int) -> Generator[tuple[Item, list[Judged]]]:
+    """Each item with its findings, as they are made: in the order of the items where one process makes them.
+
+    Raises: UsageError where a target took its process down.
+    """
     if jobs <= 1 or len(items) <= FEW:
         for item in items:
-            yield from judge_item(item)
+            yield item, judge_item(item)
         return
     # Spawned, not forked: a fork of a process whose libraries have started threads may hang.
     context = multiprocessing.get_context("spawn")
     before = {child.pid for child in psutil.Process().children()}
-    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_heed)
+    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_heed, initargs=(os.getpid(),))
     done = False
     try:
-        for found in pool.map(judge_item, items):
-            yield from found
+        futures = {pool.submit(judge_item, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
         done = True
     except BrokenProcessPool as error:
         raise UsageError(
@@ -95,7 +101,7 @@ def judge_items(items: Sequence[Item], jobs: int) -> Generator[Judged]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _heed() -> None:
+def _heed(first: int) -> None:
     """In a process of the pool: Ctrl-C is the first process's business; when that says so, end the workers and go."""
 
     def leave(*_: object) -> None:
@@ -105,6 +111,7 @@ def _heed() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
+    die_with_parent(signal.SIGTERM, first)  # one that is killed can say nothing
 
 
 def judge_item(item: Item) -> list[Judged]:
@@ -119,6 +126,7 @@ def judge_item(item: Item) -> list[Judged]:
         search = Search(prop, bench, item.cell, item.dtype, item.profile, item.seed, saved)
         finding = run_search(search, target, truths)
         json = finding_json(finding, target, item.report_dir)
+        json["picture"] = picture_of(search, target, truths, item.report_dir)
         found.append(Judged(name, json, bench.executed, _failure(finding), compiled(target)))
     return found
 

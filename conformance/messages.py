@@ -47,11 +47,12 @@ def place(key: str, where: tuple[int, ...]) -> str:
 def comparison_line(c: Comparison, dtype: str) -> str:
     """dW_hh[3,0]: got ..., want ...; off by ... ulp, budget ... ulp."""
     what = place(c.key, c.where)
-    if len({term.key for term in c.terms}) > 1:
+    terms = [term for term in c.terms if term.coefficient]
+    if len({term.key for term in terms}) > 1:
         less = f"differences of the loss less {what} along a direction"
         return f"{less}: got {number(c.got)}, want {number(c.want)}; off by {c.error:.3g}, budgets {c.allowed:.3g}"
-    if len(c.terms) > 1 and not c.note:
-        less = "another run" if len(c.terms) == 2 else f"the sum of {len(c.terms) - 1} other runs"
+    if len(terms) > 1 and not c.note and not c.key.startswith("delta"):
+        less = "another run" if len(terms) == 2 else f"the sum of {len(terms) - 1} other runs"
         sizes = f"off by {c.error:.3g}, budgets {c.allowed:.3g}"
         return f"{what} less that of {less}: got {number(c.got)}, want {number(c.want)}; {sizes}"
     if c.note:  # a norm against a bound

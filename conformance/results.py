@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
 import platform
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +22,13 @@ from conformance.engine import Finding, Outcome
 from conformance.errors import UsageError
 from conformance.messages import failure_message, replay_command
 from conformance.targets import Target
+from conformance.whole import write_whole
 
 SCHEMA_VERSION = 1
-PACKAGES = ("numpy", "mpmath", "python-flint", "hypothesis", "safetensors", "torch", "jax")
+PACKAGES = (
+    *("numpy", "mpmath", "python-flint", "hypothesis", "safetensors", "jinja2", "jsonschema", "psutil", "rich"),
+    *("torch", "jax"),
+)
 SHOWN = 4000
 """Entries of a counterexample that are spelled out in the results; a larger problem is in its case file alone."""
 
@@ -48,8 +54,20 @@ def environment() -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "platform": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
+        "processor": processor(),
         "packages": packages,
     }
+
+
+def processor() -> str | None:
+    """The processor's model, where the system says it."""
+    named = platform.processor()
+    with contextlib.suppress(OSError):
+        if platform.system() == "Linux":
+            text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+            models = re.findall(r"(?m)^(?:model name|Processor|cpu model|cpu)[ \t]*:[ \t]*(.*\S)", text)
+            named = models[0] if models else named
+    return named or None
 
 
 def plain(value: float | None) -> float | str | None:
@@ -179,7 +197,5 @@ def write_results(results: dict[str, Any], report_dir: Path) -> Path:
     """Write results.json whole or not at all."""
     path = report_dir / "results.json"
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = report_dir / f".results-{secrets.token_hex(6)}.json"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole({path: text.encode("utf-8")})
     return path

@@ -578,22 +578,24 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> int:
         answers.flush()
 
 
-def _die_with_parent() -> None:
-    """On Linux the kernel ends this process when the one that started it dies, whatever the adapter is doing."""
+def die_with_parent(number: int, parent: int | None = None) -> None:
+    """On Linux the kernel sends this process a signal when the one that started it dies, whatever either is doing.
+
+    parent  its process id, where it is known: if it has died by now, the signal comes at once
+    """
     if sys.platform != "linux":
         return
     import ctypes
-    import signal
 
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    parent = os.getppid() if parent is None else parent
+    ctypes.CDLL(None).prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
-        os._exit(1)
+        os.kill(os.getpid(), number)
 
 
 def main() -> int:
     """Move the pipes out of reach, and serve."""
-    _die_with_parent()
+    die_with_parent(9)  # SIGKILL
     here = Path(__file__).resolve().parent
     sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != here]
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")

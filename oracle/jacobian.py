@@ -91,20 +91,70 @@ def state_jacobian(problem: Problem, N: BallNumbers, k: int, t: int) -> list[Mat
         return _products(unrolled, k, t)
 
 
+def jacobian_norms(problem: Problem, N: BallNumbers, most: int) -> list[float]:
+    """||ds_t/ds_(t-n)||_2 for n = 0 .. min(t, most) in the longest row of the batch, t being its length.
+
+    Error: the matrices are midpoints of balls, their norms NumPy's in float64: for pictures, not for proofs. The list
+    ends where the balls are too wide to say three digits.
+
+    >>> from bptt.problem import Loss
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": -2 * one, "b_h": one[0]}
+    >>> loss = Loss("cotangent", g=np.ones((4, 1, 1)))
+    >>> p = Problem("elman", params, np.ones((4, 1, 1)), loss, activation="identity")
+    >>> jacobian_norms(p, BallNumbers(64), 3)
+    [1.0, 2.0, 4.0, 8.0]
+    """
+    norms = []
+    with scope(N):
+        unrolled = unroll(problem, N)
+        b = int(np.argmax(problem.row_lengths))
+        t = int(problem.row_lengths[b])
+        product = N.eye(problem.H * len(problem.spec.states))
+        for n in range(min(t, most) + 1):
+            if n:
+                product = N.matmul(_local(unrolled, b, t - n + 1), product)
+            size = _norm_of_midpoints(product)
+            if size is None:
+                break
+            norms.append(size)
+    return norms
+
+
+def _norm_of_midpoints(M: Matrix) -> float | None:
+    """The spectral norm of a matrix of balls, or None where the largest entry has fewer than three digits."""
+    largest = max(M.data, key=lambda v: abs(v).mid())
+    size = abs(largest).mid()
+    if not largest.is_finite():
+        return None
+    if size == 0:
+        return 0.0 if all(v == 0 for v in M.data) else None
+    if not max(v.rad() for v in M.data) <= 0.001 * size:
+        return None
+    scaled = np.array([float((v.mid() / size).mid()) for v in M.data]).reshape(M.rows, M.cols)
+    return float(np.linalg.norm(scaled, 2)) * float(size)
+
+
 def _products(u: Unrolled, k: int, t: int) -> list[Matrix]:
     problem, N = u.problem, u.N
-    H, states = problem.H, problem.spec.states
-    params = {name: leaf.value for name, leaf in u.leaves.items()}
     out = []
     for b in range(problem.B):
-        product = N.eye(H * len(states))
+        product = N.eye(problem.H * len(problem.spec.states))
         for s in range(k + 1, min(t, int(problem.row_lengths[b])) + 1):
-            before = {name: Matrix(1, H, u.states[name][s - 1].row(b)) for name in states}
-            x_s = N.decode(problem.x[s - 1, b][None])
-            J, _ = problem.spec.local(N, params, x_s, before, problem.activation, problem.truncation.kind == "cec")
-            product = N.matmul(product, J)
+            product = N.matmul(product, _local(u, b, s))
         out.append(product)
     return out
 
 
-__all__ = ["matrix_norm_bounds", "spectral_norm_bounds", "state_jacobian"]
+def _local(u: Unrolled, b: int, s: int) -> Matrix:
+    """ds_s/ds_(s-1) of row b."""
+    problem, N = u.problem, u.N
+    params = {name: leaf.value for name, leaf in u.leaves.items()}
+    before = {name: Matrix(1, problem.H, u.states[name][s - 1].row(b)) for name in problem.spec.states}
+    x_s = N.decode(problem.x[s - 1, b][None])
+    cec = problem.truncation.kind == "cec"
+    J: Matrix = problem.spec.local(N, params, x_s, before, problem.activation, cec)[0]
+    return J
+
+
+__all__ = ["jacobian_norms", "matrix_norm_bounds", "spectral_norm_bounds", "state_jacobian"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bptt.cells import CELLS
+from tests.pages import PAGES, name_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,7 +34,7 @@ def test_every_equation_of_a_cell_stands_beside_its_code(made, cell):
     assert all(f"`{name}` (" in section for name in CELLS[cell].shapes(2, 3))
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
         assert link.startswith("https://") or (page.parent / link).exists(), link

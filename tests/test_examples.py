@@ -22,6 +22,7 @@ from conformance.cli import main
 from conformance.errors import TargetCrash
 from conformance.workers import Limits, Worker, request_for
 from implementations import worker
+from tests import protocol
 from tests.frames import hostile
 
 HERE = Path(__file__).parent
@@ -31,7 +32,9 @@ FEW = "exact-problems"
 """What a few seconds are enough for; every property, and more problems: bpttcheck certify, in examples/."""
 STRICT = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 SANITIZED = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-NAMES = ["c-worker", "js-worker"]
+NAMES = ["c-worker", "js-worker", "rust-worker"]
+SOURCES = dict(zip(NAMES, ("worker.c", "worker.mjs", "worker.rs"), strict=True))
+RUSTC = ["--edition", "2021", "-D", "warnings"]  # not optimised: that overflow is checked, and for the time
 
 
 def compiler() -> str:
@@ -43,6 +46,18 @@ def compiler() -> str:
 def node() -> str:
     """Node; the test is skipped where there is none."""
     return shutil.which("node") or pytest.skip("no node here")
+
+
+def rustc() -> str:
+    """A Rust compiler; the test is skipped where there is none."""
+    return shutil.which("rustc") or pytest.skip("no rustc here")
+
+
+def build_rust(program: Path, *more: str, source: Path = EXAMPLES / "worker.rs") -> None:
+    """Compile a Rust file with warnings as errors."""
+    words = [rustc(), *RUSTC, *more, "-o", str(program), str(source)]
+    built = subprocess.run(words, capture_output=True, text=True, check=False, cwd=program.parent)
+    assert built.returncode == 0, built.stderr
 
 
 def build(program: Path, *more: str, source: Path = EXAMPLES / "worker.c") -> None:
@@ -57,7 +72,7 @@ def build(program: Path, *more: str, source: Path = EXAMPLES / "worker.c") -> No
 def folder(tmp_path: Path, name: str, *replaced: str) -> None:
     """A copy of examples/ as its README leaves it, with a text replaced in the worker of that name."""
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
-    source = tmp_path / ("worker.c" if name == "c-worker" else "worker.mjs")
+    source = tmp_path / SOURCES[name]
     if replaced:
         before, after = replaced
         text = source.read_text(encoding="utf-8")
@@ -65,6 +80,8 @@ def folder(tmp_path: Path, name: str, *replaced: str) -> None:
         source.write_text(text.replace(before, after), encoding="utf-8")
     if name == "c-worker":
         build(tmp_path / "worker", source=source)
+    elif name == "rust-worker":
+        build_rust(tmp_path / "rust_worker", source=source)
     else:
         node()
 
@@ -84,9 +101,12 @@ def certify(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_example_is_certified(name, tmp_path, certify, capsys):
+def test_example_is_certified_and_keeps_to_the_schema(name, tmp_path, certify, capsys, monkeypatch):
+    said = protocol.record(monkeypatch)
     folder(tmp_path, name)
     assert certify(name, FEW) == 0, capsys.readouterr().out
+    assert said
+    assert all(protocol.fits(answer, "answer") for _, answer in said)
 
 
 def test_example_in_c_is_certified_under_sanitizers(tmp_path, certify, capsys):
@@ -100,6 +120,7 @@ def test_example_in_c_is_certified_under_sanitizers(tmp_path, certify, capsys):
     [
         ("c-worker", "carry[i] += W_hh", "carry[i] -= W_hh"),
         ("js-worker", "out[i] += W[i * m + j] * v[j]", "out[i] -= W[i * m + j] * v[j]"),
+        ("rust-worker", "*out_i += *W_ij * *v_j", "*out_i = *out_i - *W_ij * *v_j"),
     ],
 )
 def test_example_with_a_sign_flipped_is_not_certified(name, before, after, tmp_path, certify, capsys):
@@ -119,10 +140,15 @@ def test_example_with_a_sign_flipped_is_not_certified(name, before, after, tmp_p
 def command(tmp_path_factory):
     """The command of a worker by its name."""
     program = tmp_path_factory.mktemp("built") / "worker"
+    in_rust = program.with_name("rust_worker")
 
     def words(name: str) -> list[str]:
         if name == "js-worker":
             return [node(), "--max-old-space-size=64", str(EXAMPLES / "worker.mjs")]
+        if name == "rust-worker":
+            if not in_rust.exists():
+                build_rust(in_rust)
+            return [str(in_rust)]
         if not program.exists():
             build(program)
         return [str(program)]
@@ -219,7 +245,7 @@ LIARS = {
 @pytest.mark.parametrize("lie", LIARS)
 def test_worker_ends_with_a_message_at_a_frame_that_is_none(name, lie, command):
     words = command(name)
-    limit = limited(32 << 20) if name == "c-worker" else None  # node reserves more than it uses
+    limit = None if name == "js-worker" else limited(32 << 20)  # node reserves more than it uses
     ended = subprocess.run(words, input=LIARS[lie], capture_output=True, timeout=20, check=False, preexec_fn=limit)
     assert ended.returncode == 2
     assert ended.stdout == b""
@@ -283,11 +309,16 @@ def test_hostile_streams_do_not_harm_the_worker_in_javascript(tmp_path):
     assert drive(words, tmp_path)[2] < worker.MOST >> 10  # KiB that were resident: no more than one frame may have
 
 
+def test_hostile_streams_do_not_harm_the_worker_in_rust(tmp_path):
+    build_rust(tmp_path / "drive", source=HERE / "frames" / "drive_worker.rs")
+    drive([str(tmp_path / "drive")], tmp_path, preexec_fn=limited(64 << 20))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_hostile_streams_end_a_process_with_a_status(name, command):
     words = command(name)
     rng = np.random.default_rng(4)
-    count = 40 if name == "c-worker" else 6
+    count = 6 if name == "js-worker" else 40
     for stream in [*hostile.random_streams(rng, count), *hostile.mutated_streams(rng, count)]:
         ended = subprocess.run(words, input=stream, capture_output=True, timeout=20, check=False)
         assert ended.returncode in (0, 2), ended.stderr

@@ -17,7 +17,7 @@ from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.truncation import Truncation
 from oracle.ball_numbers import BallNumbers
-from oracle.jacobian import matrix_norm_bounds, spectral_norm_bounds, state_jacobian
+from oracle.jacobian import jacobian_norms, matrix_norm_bounds, spectral_norm_bounds, state_jacobian
 from oracle.mpmath_numbers import MpmathNumbers
 from oracle.numbers import Matrix
 from oracle.trace import Node, Trace
@@ -287,3 +287,29 @@ def test_state_jacobian_of_a_row_that_ended_is_the_identity() -> None:
     _, ended, empty = state_jacobian(problem, BallNumbers(128), 2, 4)
     for product in (ended, empty):
         assert [exact(value) for value in product.data] == [1, 0, 0, 1]
+
+
+# ---- norms of the last steps' Jacobians ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cell", "activation"), ACTIVATED)
+def test_jacobian_norms_are_those_of_the_state_jacobians(cell: str, activation: str | None) -> None:
+    problem, N = problem_of(cell, activation, 6, 3, 3, [2, 5, 0]), BallNumbers(192)
+    norms = jacobian_norms(problem, N, 4)
+    assert len(norms) == 5  # of the row of length 5, over 0 to 4 steps
+    for n, norm in enumerate(norms):
+        lower, upper = matrix_norm_bounds_of(state_jacobian(problem, N, 5 - n, 5)[1], N)
+        assert lower * (1 - SVD) <= norm <= upper * (1 + SVD)
+
+
+def matrix_norm_bounds_of(product: Matrix, N: BallNumbers) -> tuple[float, float]:
+    with N.scope():
+        return matrix_norm_bounds(N, product)
+
+
+def test_jacobian_norms_end_where_the_balls_say_nothing() -> None:
+    W = np.array([[0.1, 0.1], [-0.1, -0.1]])  # its square is zero, but not for balls of few digits
+    norms = jacobian_norms(linear(W, 5), BallNumbers(30), 5)
+    assert norms == [1.0, pytest.approx(0.2, rel=2.0**-29)]
+    W = np.array([[0.5, 0.5], [-0.5, -0.5]])
+    assert jacobian_norms(linear(W, 3), BallNumbers(30), 3) == [1.0, 1.0, 0.0, 0.0]

@@ -33,7 +33,7 @@ OTHERS = (
     "exact-problems", "truncation-nesting", "norm-preservation", "causality", "readout-locality",
     "cotangent-linearity", "final-cotangent", "batch-consistency", "padding-invariance", "unit-permutation",
     "sign-symmetry", "chunked-forward", "zero-initial-state", "loss-differences", "extremes", "memory",
-    "repeatability", "shapes",
+    "repeatability", "shapes", "training-trajectory",
 )  # fmt: skip
 UNSEEN = {
     "strides_of_x_ignored", "initial_state_borrowed", "results_in_buffers_of_the_next_call",

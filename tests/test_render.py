@@ -17,11 +17,14 @@ import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 import conformance.render as rendering
+from conformance.cli import main
 from conformance.render import ReportError, load, print_summary, render, validate
 from conformance.render.badge import badge, to_badge
 from conformance.render.html import to_html
 from conformance.render.junit import to_junit
 from conformance.render.markdown import code, fenced, to_markdown
+from conformance.render.quick import compiled
+from conformance.render.sarif import to_sarif
 from conformance.render.terminal import clip, percent, ratio, shorten, to_text, visible
 
 Results = dict[str, Any]
@@ -35,7 +38,7 @@ PROPERTIES = {
 }
 CELLS = ("elman", "lstm", "gru_reset_after")
 DTYPES = ("float64", "float32")
-FORMS = {"report.html", "report.md", "junit.xml", "badge.svg"}
+FORMS = {"report.html", "report.md", "junit.xml", "results.sarif", "badge.svg"}
 
 TAG = "<script>alert(1)</script>"
 HOSTILE = (
@@ -103,6 +106,31 @@ def make_counterexample(**changes: object) -> Results:
     return {**counterexample, **changes}
 
 
+def make_picture(**changes: object) -> Results:
+    picture: Results = {
+        "case": "cases/77aa.safetensors",
+        "problem": "lstm, window(2), T=3 B=1 D=1 H=2 K=2",
+        "steps": {
+            "per_column": 1,
+            "rows": [
+                {"array": "loss", "over_steps": False, "ratios": [0.01]},
+                {"array": "h", "over_steps": True, "ratios": [0.0, 0.3, 1.0]},
+                {"array": "dx", "over_steps": True, "ratios": [0.2, 4e5, "inf"]},
+                {"array": "dW_h", "over_steps": False, "ratios": ["nan"]},
+            ],
+        },
+        "wrong": {
+            "array": "dW_h",
+            "shape": [2, 8],
+            "per_cell": [1, 1],
+            "gates": ["i", "f", "g", "o"],
+            "ratios": [[0.0, 0.5, 1.0, -1.0, 2.0, -2e4, "inf", "-inf"], ["nan", 0.1, 0.2, 0.3, -0.4, 5e9, -7e12, 1.01]],
+        },
+        "norms": {"state": "h, c", "values": [1.0, 0.5, 0.0, 1e-30], "bound": [1.0, 0.9, 0.81, "inf"], "got": 0.2},
+    }
+    return {**picture, **changes}
+
+
 def worst_of(ratio: float | str | None) -> dict[str, Any]:
     """The worst entry of a finding."""
     return {"error_over_budget": ratio, "array": "dx", "where": [], "bound": None}
@@ -131,6 +159,7 @@ def make_finding(verdict: str = "pass", **changes: object) -> Results:
             "  replay: bpttcheck replay reports/cases/3f2a.safetensors broken"
         )
         finding["counterexample"] = make_counterexample()
+        finding["picture"] = make_picture()
     elif verdict != "pass":
         finding["worst"] = None
         finding["message"] = {
@@ -247,7 +276,7 @@ def hostile(text: str) -> Results:
             return {(f"{k} {text}" if open_keys else k): poison(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [poison(item, key) for item in value]
-        if not isinstance(value, str) or key in fixed or value in {"inf", "nan"}:
+        if not isinstance(value, str) or key in fixed or value in {"inf", "-inf", "nan"}:
             return value
         return f"{value} {text}"
 
@@ -387,6 +416,52 @@ def test_schema_knows_an_array(array: object, *, good: bool) -> None:
             validate(results)
 
 
+def test_the_quick_check_agrees_with_jsonschema() -> None:
+    quick, slow = compiled(rendering._schema()), rendering._validator()
+    wrong = (None, True, -1, 2.0, 0.5, "", "inf", [], [[[["nan"]]]], [1] * 70, {}, {"a": {}})
+    results = make_results(make_target("broken", "not conformant"))
+    finding = results["targets"][0]["findings"][0]
+    results["targets"][0]["findings"] = [finding]
+    finding["counterexample"]["problem"]["arrays"] = {"x": [[[1.0]]]}
+    finding["picture"]["wrong"]["ratios"] = [[2.0]]
+    finding["counterexample"]["diagnosis"] = {
+        "sentence": "s",
+        "matches": [{"id": "i", "sentence": "s", "arrays": ["dx"], "digits": 3.5}],
+        "where": None,
+    }
+    results["files"] = {"cases/0123456789ab.py": "0123456789abcdef" * 4}
+    assert quick(results) and slow.is_valid(results)
+    found = {True: 0, False: 0}
+    for holder, key in places(results):
+        kept = holder[key]
+        for value in wrong:
+            holder[key] = value
+            good = quick(results)
+            found[good] += 1
+            assert good == slow.is_valid(results), (key, value)
+        del holder[key]
+        assert quick(results) == slow.is_valid(results), key
+        holder.insert(key, kept) if isinstance(holder, list) else holder.update({key: kept})
+    results["files"] = {"cases/../x.py": "0123456789abcdef" * 4}
+    assert not quick(results) and not slow.is_valid(results)
+    assert min(found.values()) > 100
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every holder and key of a value, but of each list only the first."""
+    if isinstance(value, dict):
+        inner = [(value, key) for key in value]
+    else:
+        inner = [(value, 0)] if isinstance(value, list) and value else []
+    return [*inner, *(found for holder, key in inner for found in places(holder[key]))]
+
+
+@pytest.mark.parametrize("schema", [{"oneOf": []}, {"$defs": {"a": {"not": {}}}}, {"items": {"$ref": "#/$defs/b"}}])
+def test_the_quick_check_refuses_what_it_does_not_know(schema: Results) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        compiled(schema)
+
+
 def test_validate_shortens_what_it_quotes() -> None:
     results = passing()
     results["targets"][0]["verdict"] = "\x1b" + "x" * 10**6
@@ -439,6 +514,30 @@ def test_load_names_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_load_returns_what_was_written(tmp_path: Path) -> None:
     assert load(write(tmp_path, three())) == three()
+
+
+HOSTILE_FILES = {
+    "markup": b'{"schema_version": "<script>alert(1)</script>"}',
+    "escapes": b'{"schema_version": "\\u001b[2J\\u202e"}',
+    "bytes": b"\x1b]0;title\x07",
+    "nested": b'{"a":' * 100_000,
+    "many": b"[" + b"0," * 1_000_000 + b"0]",
+    "empty": b"",
+    "nul": b"\x00" * 1000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_render_of_a_hostile_file_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "results.json").write_bytes(HOSTILE_FILES[name])
+    assert main(["render", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert_prints(err)
+    assert len(err) < len(str(tmp_path)) + 600
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
 # Writing.
@@ -511,7 +610,7 @@ def test_a_large_report_renders(tmp_path: Path) -> None:
         for i in range(2000)
     ]
     target = make_target(verdict="not conformant", findings=findings)
-    html, markdown, junit, _ = render(write(tmp_path, make_results(target)))
+    html, markdown, junit, *_ = render(write(tmp_path, make_results(target)))
     assert sum(tag == "td" for tag, _ in Page(html.read_text()).tags) > 4000
     assert len(ET.parse(junit).findall(".//testcase")) == 2000
     assert len(markdown.read_text()) < 65536
@@ -545,7 +644,7 @@ def test_html_serves_a_screen_reader() -> None:
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert [attributes["lang"] for tag, attributes in page.tags if tag == "html"] == ["en"]
-    assert all("aria-label" in attributes for tag, attributes in page.tags if tag == "svg")
+    assert all({"aria-label", "aria-hidden"} & attributes.keys() for tag, attributes in page.tags if tag == "svg")
     tags = [tag for tag, _ in page.tags]
     assert tags.count("main") == tags.count("header") == tags.count("footer") == 1
 
@@ -591,6 +690,52 @@ def test_html_shows_a_failure_whole() -> None:
     }
 
 
+def test_html_draws_what_is_wrong() -> None:
+    results = make_results(make_target(verdict="not conformant", findings=[make_finding("fail")]))
+    page = Page(to_html(results))
+    labels = [str(attributes["aria-label"]) for tag, attributes in page.tags if tag == "svg" and "role" in attributes]
+    assert "Beyond the budget: dx at t = 2, 3; dW_h. Within: h, loss." in labels[1]
+    assert "Over 3 steps the norm is 1e-30, the bound inf; the target's own matrix has 0.2." in labels[2]
+    assert "8 of 16 entries are beyond the budget: 4 too large (+), 3 too small (−), 1 not a number (?)." in labels[3]
+    shades = [str(attributes.get("class")) for tag, attributes in page.tags if tag == "rect"]
+    assert [shades.count(shade) for shade in ("cp", "dp", "ep")] == [3, 1, 4]  # one of each in the legend; NaN is an ep
+    assert [shades.count(shade) for shade in ("cn", "dn", "en")] == [0, 1, 2]
+    assert page.text.count("case cases/77aa.safetensors") == 2
+
+
+def test_html_pictures_the_problem_closest_to_its_budget() -> None:
+    results = passing()
+    for finding, ratio_, problem in zip(results["targets"][0]["findings"], (0.2, 0.4, 0.3), "abc", strict=False):
+        finding["worst"]["error_over_budget"] = ratio_
+        finding["picture"] = make_picture(problem=problem, wrong=None, case=None)
+    assert "The problem closest to its budget float32: b" in Page(to_html(results)).text
+
+
+def test_html_spares_what_a_page_cannot_hold() -> None:
+    findings = [make_finding("fail")] * 100
+    page = Page(to_html(make_results(make_target(verdict="not conformant", findings=findings))))
+    assert sum(tag == "figure" for tag, _ in page.tags) == 3 * 40 + 1
+    assert page.text.count("See it again") == 100
+    assert "of the first 40 failures; those of the other 60 are in their case files" in page.text
+
+
+@pytest.mark.parametrize("verdict", ["crash", "timeout", "error"])
+@pytest.mark.parametrize(("value", "text"), [(0.123, "0.12"), (98765.0, "9.9e4")])
+def test_no_form_shows_a_ratio_beside_what_has_none(verdict: str, value: float, text: str) -> None:
+    finding = make_finding(verdict, worst=worst_of(value))
+    results = make_results(make_target(verdict="not conformant", findings=[finding]))
+    results["targets"][0]["certified"]["worst_error_over_budget"] = None
+    for name, form in rendering.FORMS.items():
+        assert text not in re.sub(r"\d\.\d+s?(rem|em)", "", form(results)), name
+
+
+def test_a_broken_contract_shows_no_ratio_of_the_examples_before_it() -> None:
+    finding = make_finding("fail", worst=worst_of(0.123), counterexample=make_counterexample(comparison=None))
+    assert "× budget" not in to_html(make_results(make_target(verdict="not conformant", findings=[finding])))
+    finding = make_finding("fail", worst=worst_of("nan"), counterexample=make_counterexample(comparison=None))
+    assert "nan × budget" in to_html(make_results(make_target(verdict="not conformant", findings=[finding])))
+
+
 def test_html_links_every_matrix_entry_to_its_finding() -> None:
     results = failing()
     page = Page(to_html(results))
@@ -617,10 +762,7 @@ def test_html_compares_several_targets_first() -> None:
 def test_html_draws_what_is_zero_infinite_and_nan() -> None:
     values = [0.0, 1e-300, 0.5, 1.0, 2.0, 1e300, "inf", "nan", None]
     findings = [
-        make_finding(
-            "pass" if i < 4 else "fail", worst={"error_over_budget": value, "array": "dx", "where": [], "bound": None}
-        )
-        for i, value in enumerate(values)
+        make_finding("pass" if i < 4 else "fail", worst=worst_of(value), picture=None) for i, value in enumerate(values)
     ]
     page = Page(to_html(make_results(make_target(verdict="not conformant", findings=findings))))
     assert sum(tag == "circle" for tag, _ in page.tags) == 4
@@ -633,7 +775,8 @@ def test_html_draws_no_mark_on_the_wrong_side_of_the_line() -> None:
     findings = [
         make_finding(
             "pass" if value <= 1 else "fail",
-            worst={"error_over_budget": value, "array": "dx", "where": [], "bound": None},
+            worst=worst_of(value),
+            picture=None,
         )
         for value in values
     ]
@@ -643,6 +786,14 @@ def test_html_draws_no_mark_on_the_wrong_side_of_the_line() -> None:
     crosses = [float(str(attributes["d"])[1:].split()[0]) for tag, attributes in page.tags if tag == "path"]
     assert (len(dots), len(crosses)) == (3, 2)
     assert max(dots) < line <= min(crosses)
+
+
+def test_html_draws_no_norm_that_is_near_its_bound() -> None:
+    near, beyond = ({**worst_of(ratio_), "bound": "bound 0.5"} for ratio_ in (0.99, 3.0))
+    findings = [make_finding(), make_finding(worst=near), make_finding("fail", worst=beyond, picture=None)]
+    page = Page(to_html(make_results(make_target(verdict="not conformant", findings=findings))))
+    assert [sum(tag == mark for tag, _ in page.tags) for mark in ("circle", "path")] == [1, 1]
+    assert "1 of 2 findings lie above 1. Not drawn: 1 norms within their bounds." in page.text
 
 
 def test_html_says_how_many_marks_a_stack_hides() -> None:
@@ -682,6 +833,7 @@ def test_html_links_to_cases_only(path: str) -> None:
     for finding in results["targets"][0]["findings"]:
         if finding["counterexample"]:
             finding["counterexample"].update(case=path, script=path, worst_case=path)
+            finding["picture"]["case"] = path
     links = [str(attributes["href"]) for tag, attributes in Page(to_html(results)).tags if tag == "a"]
     assert all(link.startswith("#t") for link in links)
 
@@ -734,6 +886,45 @@ def test_junit_takes_seconds_that_are_no_number() -> None:
     assert ET.fromstring(to_junit(results)).get("time") == "0.000"
 
 
+# SARIF.
+
+
+def test_sarif_holds_what_failed() -> None:
+    results = three()
+    results["targets"][1].update(kind="path", source={"file": "adapters/my broken.py", "sha256": None})
+    log = json.loads(to_sarif(results))
+    assert (log["version"], len(log["runs"])) == ("2.1.0", 1)
+    run = log["runs"][0]
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == list(PROPERTIES)
+    assert len(run["results"]) == 5
+    assert [result["level"] for result in run["results"]] == ["error"] * 4 + ["warning"]
+    for result in run["results"]:
+        assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+        place = result["locations"][0]["physicalLocation"]
+        assert place["artifactLocation"]["uri"] == "adapters/my%20broken.py"
+    first = run["results"][0]["message"]["text"]
+    assert first.startswith("dW_hh[0,1]: got 0x1.8p-3")
+    assert "without the term t = 1" in first
+    assert first.count("replay: ") == 1
+    assert len({result["partialFingerprints"]["finding/v1"] for result in run["results"]}) == 5
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../up.py", None, "a/../../b.py"])
+def test_sarif_places_nothing_outside(file: str | None) -> None:
+    results = failing()
+    results["targets"][0].update(kind="path", source={"file": file, "sha256": None})
+    assert "physicalLocation" not in to_sarif(results)
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "{0} [a](b)"], ids=range(len(HOSTILE) + 1))
+def test_sarif_escapes(text: str) -> None:
+    written = to_sarif(hostile(text))
+    assert_prints(written)
+    assert written.isascii()
+    messages = [result["message"]["text"] for result in json.loads(written)["runs"][0]["results"]]
+    assert not re.search(r"\]\(|(?<!\{)\{\d", "".join(messages))
+
+
 # Markdown.
 
 
@@ -784,6 +975,14 @@ def test_markdown_bounds_what_it_lists() -> None:
     assert "28 more targets are in `report.html`" in text
     assert "28 more are in `report.html`" in text
     assert len(text) < 65536
+
+
+def test_markdown_fits_a_comment_whatever_it_holds() -> None:
+    bad = hostile("<" * 5000)["targets"][0]
+    bad["findings"] = [bad["findings"][0]] * 40
+    text = to_markdown(make_results(*[bad] * 40))
+    assert len(text) <= 65536
+    assert "more targets are in `report.html`" in text
 
 
 # The badge.

@@ -23,7 +23,9 @@ FAR_REACHING = ("oracle-agreement", "exact-problems", "memory", "batch-consisten
 
 
 PLANTED = {
-    (table, name): planted for table in ("elman", "lstm") for name, planted in load("mutants", table).PLANTED.items()
+    (table, name): planted
+    for table in ("elman", "lstm", "training")
+    for name, planted in load("mutants", table).PLANTED.items()
 }
 VARIANTS = load("variants", "elman").VARIANTS
 

@@ -28,6 +28,8 @@ from conformance.workers import Limits, Worker
 from implementations import worker
 from properties import PROPERTIES
 
+FUZZ = int(os.environ.get("BPTTCHECK_FUZZ", "3000"))
+"""How many random streams an adapter's worker is asked to serve here; a tenth as many that are nearly right."""
 ADAPTERS = Path(__file__).parent / "adapters"
 QUICK = Setting(limits=Limits(seconds=4, memory=400 << 20, start=60))
 
@@ -126,6 +128,24 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     assert b"Traceback" not in said
     assert gone(f"sleep {slept}")
     assert gone("misbehaving.py:forks")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent was killed")
+def test_killed_run_leaves_nothing(tmp_path, monkeypatch):
+    slept = str(300_000 + os.getpid())
+    monkeypatch.setenv("SLEEP", slept)
+    command = [sys.executable, "-m", "conformance", "certify", f"{ADAPTERS / 'misbehaving.py'}:forks", "--jobs", "2"]
+    with subprocess.Popen([*command, "--report-dir", tmp_path], stdout=subprocess.DEVNULL) as run:
+        end = time.monotonic() + 60
+        while not left(f"sleep {slept}") and time.monotonic() < end:
+            time.sleep(0.1)
+        started = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+    assert len(started) >= 4  # two that judge and a worker each
+    assert gone(f"sleep {slept}")
+    assert gone("misbehaving.py:forks")
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive
 
 
 @pytest.mark.parametrize("name", ["reads_input", "moves"])
@@ -279,12 +299,12 @@ def test_mutated_requests_end_a_worker_or_are_answered(capsys):
     start = worker.encode({"type": "start", "seq": 1, "version": 1, "target": target}, {})
     message, arrays, _ = workers.request_for(problem(2))
     request = worker.encode({**message, "seq": 2}, arrays)[8:]
-    for _ in range(1_000):
+    for _ in range(FUZZ // 10):
         body = mutated(rng, request)
         answers = io.BytesIO()
         stream = io.BytesIO(start + struct.pack("<Q", len(body)) + body)
         assert worker.serve(stream, answers) in (0, 2)
-    for _ in range(10_000):
+    for _ in range(FUZZ):
         assert worker.serve(io.BytesIO(rng.bytes(int(rng.integers(0, 60)))), io.BytesIO()) in (0, 2)
     assert "a frame that cannot be read" in capsys.readouterr().err
 

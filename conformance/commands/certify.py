@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from conformance.belongings import former, remove_former
 from conformance.cases import read_folder
-from conformance.certify import Plan, exit_status, run, select
+from conformance.certify import Interrupted, Plan, exit_status, run, select
 from conformance.commands.setting import add_setting, setting_of
+from conformance.commands.stopping import Heedful, stoppable
 from conformance.engine import PROFILES
+from conformance.messages import quoted
 from conformance.progress import progress_for
-from conformance.render import print_summary, render
+from conformance.render import print_summary, render, visible
 from conformance.results import prepare_directory
 
 HELP = "judge implementations and write a conformance report"
@@ -21,8 +26,15 @@ EXAMPLES = """\
 examples:
   bpttcheck certify numpy c
   bpttcheck certify adapters/mine.py --profile smoke
-  bpttcheck certify adapters/mine.py:gradients --select oracle-agreement --seed 7
+  bpttcheck certify mine.py:gradients --select oracle-agreement --seed 7
   bpttcheck certify mypackage.kernels:gradients --report-dir build/bptt
+  bpttcheck certify adapters/mine.py --profile thorough --resume
+
+An interrupted run (Ctrl-C) keeps its findings in the report directory; the
+same command with --resume goes on from there. In a log only failures are told
+as they are found, and about every half minute how far the run is.
+
+exit status: 0 certified, 1 not conformant, 2 bad usage, 3 no verdict
 """
 MOST = 64
 """Processes at most."""
@@ -44,6 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_setting(parser)
     parser.add_argument("--report-dir", type=Path, default=Path("reports"), metavar="DIR", help="default: reports")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in the report directory")
+    talk = parser.add_mutually_exclusive_group()
+    talk.add_argument("-v", "--verbose", action="store_true", help="tell of every finding as it is made")
+    talk.add_argument("-q", "--quiet", action="store_true", help="no progress, only the summary")
 
 
 def jobs(text: str) -> int:
@@ -53,14 +69,19 @@ def jobs(text: str) -> int:
     return int(text)
 
 
-def without_jobs(words: Sequence[str]) -> list[str]:
-    """The command without --jobs, which changes nothing that is found.
+FLAGS = ("--resume", "--verbose", "-v", "--quiet", "-q")
+"""Words of the command that change nothing that is found."""
 
-    >>> without_jobs(["certify", "numpy", "--jobs", "2", "--seed=1", "--jobs=2"])
+
+def without_manner(words: Sequence[str]) -> list[str]:
+    """The command without the words that change nothing that is found.
+
+    >>> without_manner(["certify", "numpy", "--jobs", "2", "--seed=1", "--jobs=2", "--resume", "-q"])
     ['certify', 'numpy', '--seed=1']
     """
     values = [i + 1 for i, word in enumerate(words) if word == "--jobs"]
-    return [word for i, word in enumerate(words) if i not in values and not word.startswith("--jobs")]
+    kept = [word for i, word in enumerate(words) if i not in values and not word.startswith("--jobs")]
+    return [word for word in kept if word not in FLAGS]
 
 
 def cores() -> int:
@@ -81,15 +102,35 @@ def main(arguments: argparse.Namespace) -> int:
         profile=PROFILES[arguments.profile],
         seed=arguments.seed,
         report_dir=arguments.report_dir,
-        command=("bpttcheck", *without_jobs(arguments.words)),
+        command=("bpttcheck", *without_manner(arguments.words)),
         jobs=arguments.jobs or cores(),
         cases=arguments.cases,
         setting=setting_of(arguments),
+        resume=arguments.resume,
     )
-    results = run(plan, progress_for())
+    before, began = former(arguments.report_dir), time.time()
+    try:
+        with stoppable() as stop:
+            results = run(plan, Heedful(progress_for(verbose=arguments.verbose, quiet=arguments.quiet), stop))
+    except Interrupted as stopped:
+        _tell_interrupted(stopped, arguments)
+        raise
     written = render(arguments.report_dir)
+    if plan.cases is None or plan.cases.resolve() != (plan.report_dir / "cases").resolve():
+        remove_former(before, results["files"], plan.report_dir, began)
     print_summary(results, sys.stdout)
     page = next((path for path in written if path.suffix == ".html"), None)
     if page is not None:
         print(f"report: {page}")
     return exit_status(results)
+
+
+def _tell_interrupted(stopped: Interrupted, arguments: argparse.Namespace) -> None:
+    """Render what there is, and say how to go on."""
+    render(arguments.report_dir)
+    print_summary(stopped.results, sys.stdout)
+    words = [word for word in arguments.words if word != "--resume"]
+    made, folder = stopped.results["incomplete"], visible(str(arguments.report_dir))
+    print(f"interrupted: {made['findings']} of {made['planned']} findings are kept in {folder}")
+    said = " ".join(shlex.quote(word) if word.startswith("-") else quoted(word) for word in words)
+    print(f"go on with: bpttcheck {visible(said)} --resume")

@@ -32,7 +32,8 @@ examples:
   bpttcheck doctor adapters/mine.py
   bpttcheck doctor adapters/mine.py:gradients --cell lstm
 
-exit status: 0 nothing to say, 1 something found, 2 bad usage, 3 nothing could be asked
+exit status: 0 nothing to say, 1 something found, 2 bad usage,
+             3 nothing could be asked
 """
 MOST = 3
 """Wrong configurations of a cell that are diagnosed; where the plainest one is wrong, it alone."""

@@ -17,8 +17,8 @@ HELP = "search on and on for a failure, and keep what was found as case files"
 EXAMPLES = """\
 examples:
   bpttcheck explore adapters/mine.py --minutes 30
-  bpttcheck explore adapters/mine.py --select oracle-agreement --seed 7 --cases cases
-  bpttcheck certify adapters/mine.py --cases cases          (judges them from then on)
+  bpttcheck explore mine.py --select oracle-agreement --seed 7 --cases cases
+  bpttcheck certify mine.py --cases cases         (judges them from then on)
 """
 LONGEST = 60.0 * 24 * 366
 """Minutes."""

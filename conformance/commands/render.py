@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Write report.html, report.md, junit.xml and badge.svg."""
+    """Write every form of the report beside its results.json."""
     try:
         for path in render(arguments.directory):
             print(path)

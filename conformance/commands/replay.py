@@ -22,7 +22,7 @@ HELP = "judge a saved case again"
 EXAMPLES = """\
 examples:
   bpttcheck replay reports/cases/3f2a90b1c4d5.safetensors adapters/mine.py
-  bpttcheck replay reports/cases/3f2a90b1c4d5.safetensors          (all built-in targets)
+  bpttcheck replay reports/cases/3f2a90b1c4d5.safetensors    (all built-in ones)
 """
 
 

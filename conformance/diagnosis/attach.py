@@ -12,6 +12,7 @@ from conformance.bench import Truths
 from conformance.counterexample import comment
 from conformance.diagnosis.diagnose import Diagnosis, Failure, diagnose
 from conformance.targets import Target
+from conformance.whole import write_whole
 
 MOST = 16
 """How many failures of one target are diagnosed; the others of a kind share the diagnosis of the first."""
@@ -63,7 +64,6 @@ def _write(finding: dict[str, Any], found: Diagnosis, report_dir: Path) -> None:
     first, *rest = finding["message"].split("\n")
     finding["message"] = "\n".join([first, f"  diagnosis: {found.sentence}", *rest])
     path = report_dir / counterexample["script"]
-    text = path.read_text(encoding="utf-8")
-    path.write_text(
-        text.replace("\n\nRun it:", f"\n\ndiagnosis: {comment(found.sentence)}\n\nRun it:", 1), encoding="utf-8"
-    )
+    text, said = path.read_text(encoding="utf-8"), f"\n\ndiagnosis: {comment(found.sentence)}\n\nRun it:"
+    if said not in text:  # an interrupted run may have come so far
+        write_whole({path: text.replace("\n\nRun it:", said, 1).encode("utf-8")})

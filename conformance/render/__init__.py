@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import secrets
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,18 +19,38 @@ from conformance.render.badge import to_badge
 from conformance.render.html import to_html
 from conformance.render.junit import to_junit
 from conformance.render.markdown import to_markdown
+from conformance.render.quick import Check, compiled
+from conformance.render.sarif import to_sarif
 from conformance.render.terminal import print_summary, shorten, visible
+from conformance.whole import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMS", "MAX_BYTES", "SCHEMA", "ReportError", "load", "print_summary", "render", "validate", "visible"]
+__all__ = [
+    "FORMS",
+    "MAX_BYTES",
+    "SCHEMA",
+    "ReportError",
+    "load",
+    "load_file",
+    "print_summary",
+    "render",
+    "validate",
+    "visible",
+]
 
 MAX_BYTES = 64 * 2**20
 """The largest results.json that is read."""
 SCHEMA = Path(__file__).parent.parent / "results.schema.json"
 """The published schema of results.json."""
-FORMS = {"report.html": to_html, "report.md": to_markdown, "junit.xml": to_junit, "badge.svg": to_badge}
+FORMS = {
+    "report.html": to_html,
+    "report.md": to_markdown,
+    "junit.xml": to_junit,
+    "results.sarif": to_sarif,
+    "badge.svg": to_badge,
+}
 """Every form of the report: the name of its file, and what renders it."""
 
 _VERSION = 1
@@ -58,7 +77,11 @@ def load(report_dir: Path) -> dict[str, Any]:
 
     Raises: ReportError, naming the file, the place within, what was found and what was expected.
     """
-    path = report_dir / "results.json"
+    return load_file(report_dir / "results.json")
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Read a results file of any name, as `load` does. Raises: ReportError."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -83,6 +106,8 @@ def validate(results: object) -> None:
     version = results.get("schema_version", _VERSION) if isinstance(results, dict) else _VERSION
     if version != _VERSION:
         raise ReportError(f"schema_version: got {_short(version)}, expected {_VERSION}: render it with its own version")
+    if _quick()(results):
+        return
     first = next(_validator().iter_errors(results), None)
     if first is not None:
         error = best_match(iter([first]))
@@ -91,8 +116,19 @@ def validate(results: object) -> None:
 
 
 @functools.cache
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    return schema
+
+
+@functools.cache
 def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    return jsonschema.Draft202012Validator(_schema())
+
+
+@functools.cache
+def _quick() -> Check:
+    return compiled(_schema())
 
 
 def _short(value: object) -> str:
@@ -143,20 +179,11 @@ def _int(literal: str) -> int:
 
 
 def _write(texts: Mapping[Path, str]) -> None:
-    """Write all texts beside their places, then move them there: nothing is replaced before all are whole."""
-    written: dict[Path, Path] = {}
+    """Write all texts or none: nothing is replaced before all are whole."""
+    for path in texts:
+        if path.is_dir():
+            raise ReportError(f"{visible(str(path))}: a folder stands where the report goes; move it away")
     try:
-        for path, text in texts.items():
-            if path.is_dir():
-                raise ReportError(f"{visible(str(path))}: a folder stands where the report goes; move it away")
-            beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-            written[path] = beside
-            with beside.open("xb") as file:
-                file.write(text.encode("utf-8"))
-        for path, beside in written.items():
-            beside.replace(path)
+        write_whole({path: text.encode("utf-8") for path, text in texts.items()})
     except OSError as error:
         raise ReportError(f"{visible(str(error.filename or ''))}: {error.strerror or error}") from error
-    finally:
-        for beside in written.values():
-            beside.unlink(missing_ok=True)

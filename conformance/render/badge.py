@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from conformance.render.terminal import FAILURES, entry, ratio, shorten, visible
+from conformance.render.terminal import FAILURES, entry, measured, ratio, shorten, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,13 +61,14 @@ def _width(text: str) -> int:
 
 def chart(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Lay the chart out for the template: marks, ticks, rows and a sentence that says the same; None if it is empty."""
-    measured = [(f, float(worst)) for f in findings if (worst := _worst(f)) is not None]
-    if not measured:
+    found = [(f, float(worst)) for f in findings if (worst := _worst(f)) is not None]
+    shown = [(f, value) for f, value in found if not (f["worst"]["bound"] and value <= 1)]  # meant to be near its bound
+    if not shown:
         return None
-    values = [value for _, value in measured]
+    values = [value for _, value in shown]
     axis = _axis(values)
     rows: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
-    for finding, value in measured:
+    for finding, value in shown:
         rows.setdefault(finding["dtype"], {}).setdefault(axis.column(value), []).append(finding)
     top, marks, labels = 10, [], []
     for dtype, columns in rows.items():
@@ -87,7 +88,8 @@ def chart(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "marks": marks,
         "rows": labels,
         "ticks": axis.ticks(),
-        "summary": f"{sum(not value <= 1 for value in values)} of {len(values)} findings lie above 1.",
+        "summary": f"{sum(not value <= 1 for value in values)} of {len(values)} findings lie above 1."
+        + (f" Not drawn: {len(found) - len(shown)} norms within their bounds." if len(found) > len(shown) else ""),
     }
 
 
@@ -126,8 +128,9 @@ def _axis(values: Sequence[float]) -> _Axis:
 
 
 def _worst(finding: Mapping[str, Any]) -> float | str | None:
-    worst: float | str | None = finding["worst"]["error_over_budget"] if finding["worst"] else None
-    return worst
+    worst = measured(finding)
+    value: float | str | None = worst["error_over_budget"] if worst else None
+    return value
 
 
 def _stack(stack: Sequence[Mapping[str, Any]], x: float, base: int) -> list[dict[str, Any]]:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from conformance.render.badge import chart
+from conformance.render.pictures import pictures
 from conformance.render.terminal import (
     FAILURES,
     SEVERITY,
     diagnosis_text,
     duration,
     entry,
+    measured,
     percent,
     ratio,
     shorten,
@@ -39,13 +41,20 @@ GLYPHS = {"pass": "✓", "fail": "✗", "crash": "C", "timeout": "T", "error": "
 
 _LISTS = ("cells", "activations", "readouts", "losses", "reductions", "truncations", "dtypes", "keys")
 _OPEN_FAILURES = 8
+_FULL, _FULL_IN_ALL = 40, 200
+_LONG = 1000
+"""Findings from which on a browser leaves alone what is not in sight."""
 _ROWS, _COLUMNS = 12, 8
 _LINK = re.compile(r"cases/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def to_html(results: Mapping[str, Any]) -> str:
     """Render the page."""
-    targets = [_target(index, target, results["properties"]) for index, target in enumerate(results["targets"])]
+    left = _FULL_IN_ALL
+    targets = []
+    for index, target in enumerate(results["targets"]):
+        targets.append(_target(index, target, results["properties"], min(left, _FULL)))
+        left -= sum(finding["full"] for finding in targets[-1]["failures"])
     verdicts = Counter(target["verdict"] for target in targets)
     return _template().render(
         results=results,
@@ -53,6 +62,7 @@ def to_html(results: Mapping[str, Any]) -> str:
         targets=targets,
         verdicts=[(verdict, verdicts[verdict]) for verdict in _TARGET_CLASSES if verdicts[verdict]],
         seen=tally(finding for target in targets for finding in target["findings"]),
+        long=sum(len(target["findings"]) for target in targets) > _LONG,
         comparison=_comparison(results["properties"], targets) if len(targets) > 1 else [],
     )
 
@@ -117,8 +127,11 @@ def _decimal(text: str) -> str:
         return ""
 
 
-def _target(index: int, target: Mapping[str, Any], statements: Mapping[str, str]) -> dict[str, Any]:
-    """Gather what the template prints of one target: its findings with anchors, the matrix, the failures, the chart."""
+def _target(index: int, target: Mapping[str, Any], statements: Mapping[str, str], most: int) -> dict[str, Any]:
+    """Gather what the template prints of one target: its findings with anchors, the matrix, the failures, the chart.
+
+    Of at most so many failures numbers and pictures are shown, so that a page of thousands opens at once.
+    """
     anchor = f"t{index + 1}"
     findings = [
         {
@@ -127,11 +140,15 @@ def _target(index: int, target: Mapping[str, Any], statements: Mapping[str, str]
             "failed": finding["verdict"] in (*FAILURES, "error"),
             "glyph": GLYPHS[finding["verdict"]],
             "statement": statements.get(finding["property"], ""),
-            "arrays": _arrays(finding["counterexample"]),
+            "measured": measured(finding),
         }
         for number, finding in enumerate(target["findings"])
     ]
     failures = [finding for finding in findings if finding["failed"]]
+    for number, finding in enumerate(failures):
+        finding["full"] = number < most
+        finding["arrays"] = _arrays(finding["counterexample"]) if finding["full"] else []
+        finding["pictures"] = pictures(finding.get("picture")) if finding["full"] else None
     by_property = _group(findings, "property", list(statements))
     return {
         **target,
@@ -150,8 +167,25 @@ def _target(index: int, target: Mapping[str, Any], statements: Mapping[str, str]
         "tally": tally(findings),
         "failures": failures,
         "open": len(failures) <= _OPEN_FAILURES,
+        "shortened": max(len(failures) - most, 0),
+        "closest": None if failures else _closest(findings),
         "chart": chart(findings),
     }
+
+
+def _closest(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The pictured finding whose error is closest to its budget, with its pictures; one with a bound on norms first."""
+    pictured = [(finding, pictures(finding.get("picture"))) for finding in findings if finding["worst"]]
+    shown = [(finding, drawn) for finding, drawn in pictured if drawn]
+    if not shown:
+        return None
+
+    def rank(one: tuple[Mapping[str, Any], dict[str, Any]]) -> tuple[bool, float]:
+        norms = one[1]["norms"]
+        return bool(norms and norms["bounds"]), float(one[0]["worst"]["error_over_budget"] or 0)
+
+    finding, drawn = max(shown, key=rank)
+    return {**finding, "pictures": drawn}
 
 
 def _group(findings: Sequence[dict[str, Any]], key: str, order: Sequence[str] = ()) -> dict[str, list[dict[str, Any]]]:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from conformance.render.terminal import FAILURES, diagnosis_text, entry, ratio, tally, visible
+from conformance.render.terminal import FAILURES, diagnosis_text, entry, measured, ratio, tally, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,8 +63,8 @@ def _case(target: Mapping[str, Any], finding: Mapping[str, Any]) -> ET.Element:
 def _text(finding: Mapping[str, Any]) -> str:
     """Join the message and then what helps to understand and to rerun it."""
     lines = [finding["message"].rstrip(), *finding["notes"]]
-    if finding["worst"]:
-        worst = finding["worst"]
+    worst = measured(finding)
+    if worst:
         lines.append(
             f"worst error ÷ budget: {ratio(worst['error_over_budget'])} at {entry(worst['array'], worst['where'])}"
         )

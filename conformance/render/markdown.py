@@ -11,6 +11,7 @@ from conformance.render.terminal import (
     diagnosis_text,
     duration,
     entry,
+    measured,
     percent,
     ratio,
     shorten,
@@ -25,17 +26,28 @@ _MARKS = {"certified": "✓", "not conformant": "✗", "no verdict": "○"}
 _PLAIN = re.compile(r"[^`|\\<>&]+")
 _SPECIAL = re.compile(r"[!-/:-@\[-`{-~]")
 _TARGETS = 12
+_LONGEST = 65536
+"""Characters that a comment on a pull request may have on GitHub."""
 _ROWS = 12
 _MESSAGES = 2
 
 
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Render a table of the targets, then for each what failed, and last where it came from."""
+    for most in range(_TARGETS, 0, -1):
+        text = _comment(results, most)
+        if len(text) <= _LONGEST:
+            break
+    return text
+
+
+def _comment(results: Mapping[str, Any], most: int) -> str:
+    """All of it, of so many targets."""
     targets = results["targets"]
-    blocks = [_targets(targets[:_TARGETS])]
-    if len(targets) > _TARGETS:
-        blocks.append(f"{len(targets) - _TARGETS} more targets are in `report.html`.")
-    for target in targets[:_TARGETS]:
+    blocks = [_targets(targets[:most])]
+    if len(targets) > most:
+        blocks.append(f"{len(targets) - most} more targets are in `report.html`.")
+    for target in targets[:most]:
         blocks += _target(target)
     blocks.append(
         f"<sub>bpttcheck {code(results['suite_version'], 40)} · {results['profile']} profile · seed {results['seed']}"
@@ -110,7 +122,7 @@ def _target(target: Mapping[str, Any]) -> list[str]:
 def _failures(failed: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for finding in failed:
-        worst = finding["worst"]
+        worst = measured(finding)
         rows.append(
             (
                 finding["verdict"],

@@ -103,6 +103,21 @@ def entry(array: str, where: Sequence[int]) -> str:
     return f"{array}[{','.join(str(int(i)) for i in where)}]" if where else array
 
 
+def measured(finding: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The worst entry of a finding, where it is what the verdict is about.
+
+    What a crash, a timeout or a broken contract left behind are the examples before it, and those were in order.
+    """
+    worst: Mapping[str, Any] | None = finding["worst"]
+    if worst is None or finding["verdict"] in ("pass", "inconclusive"):
+        return worst
+    if finding["verdict"] != "fail":
+        return None
+    found, value = finding["counterexample"], worst["error_over_budget"]
+    beyond = value is not None and not float(value) <= 1
+    return worst if beyond or (found and found["comparison"]) else None
+
+
 def tally(findings: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Count the findings by verdict, the gravest first."""
     counts = Counter(finding["verdict"] for finding in findings)

@@ -79,17 +79,6 @@ def test_c_sources_run_clean_under_sanitizers(compiler: str, tmp_path: Path, kin
     assert (ran.returncode, ran.stdout) == (0, "0 failures\n"), ran.stdout + ran.stderr
 
 
-def test_c_sources_run_clean_under_valgrind(compiler: str, tmp_path: Path) -> None:
-    valgrind = shutil.which("valgrind")
-    if valgrind is None:
-        pytest.skip("no valgrind here")
-    driver, program = str(ROOT / "tests" / "csrc" / "test_kernel.c"), str(tmp_path / "test_kernel")
-    built = run(compiler, *WARNINGS, "-O1", "-g", driver, *KERNEL, "-o", program, "-lm")
-    assert built.returncode == 0, built.stderr
-    ran = run(valgrind, "-q", "--leak-check=full", "--error-exitcode=9", program)  # uninitialised memory, and leaks
-    assert (ran.returncode, ran.stdout) == (0, "0 failures\n"), ran.stdout + ran.stderr
-
-
 def test_binding_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
     include = Path(sysconfig.get_path("include"))
     if not (include / "Python.h").exists():

@@ -18,7 +18,12 @@ from tests.loading import in_process, load
 MUTANTS = Path(__file__).parents[1] / "mutants"
 LONGEST = 300
 """Steps that a bug is offered for: the fixed exact problems of 10,000 and 1,000 steps are cut to these."""
-CORRECT = {"elman": str(MUTANTS / "elman_base.py"), "lstm": "numpy", "blind": str(MUTANTS / "blind_base.py")}
+CORRECT = {
+    "elman": str(MUTANTS / "elman_base.py"),
+    "lstm": "numpy",
+    "training": str(MUTANTS / "elman_base.py"),
+    "blind": str(MUTANTS / "blind_base.py"),
+}
 """Table to the correct implementation that its bugs override: silent bugs agree with it to the last bit."""
 
 
@@ -58,7 +63,8 @@ def bugs() -> dict[str, Bug]:
                     name,
                     planted.sentence,
                     tuple(cell for cell in CELLS if cell in cells),
-                    {"elman": titles.get(name, ""), "lstm": "LSTM cells"}.get(table) or planted.family,
+                    {"elman": titles.get(name, ""), "lstm": "LSTM cells", "training": "training loops"}.get(table)
+                    or planted.family,
                     getattr(planted, "needs", ""),
                     getattr(planted, "caught_by", None),
                 )

@@ -1,0 +1,242 @@
+"""What people see while they wait and when they ask: progress, logs, --help, completion."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from conformance.cli import COMMANDS, build_parser, main
+from conformance.estimate import LEAST, Estimate, spoken
+from conformance.progress import EVERY, LiveProgress, PlainProgress, Silent, progress_for
+from tests.reports import finding
+
+PLAN = [("mine.py", prop, cell, "float64") for cell in ("elman", "lstm") for prop in "abcdef"]
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def play(progress, verdicts=(), *, done=0, tick=lambda: None):
+    """Tell a display of findings, one by one."""
+    progress.begin(PLAN, done, 1)
+    for (name, prop, cell, _), verdict in zip(PLAN, verdicts, strict=False):
+        tick()
+        progress.finding(name, finding(verdict, property=prop, cell=cell))
+    progress.end()
+
+
+def test_log_tells_of_failures_alone():
+    out = io.StringIO()
+    play(PlainProgress(out, clock=lambda: 0.0), ["pass", "fail", "unsupported", "error", "crash", *["pass"] * 7])
+    lines = out.getvalue().splitlines()
+    assert [line.split(" · ")[0] for line in lines] == [
+        "[2/12] fail         mine.py",
+        "[4/12] error        mine.py",
+        "[5/12] crash        mine.py",
+    ]
+
+
+def test_log_has_a_sign_of_life_with_an_estimate():
+    out, now = io.StringIO(), [0.0]
+
+    def tick():
+        now[0] += EVERY / 4
+
+    play(PlainProgress(out, clock=lambda: now[0]), ["pass"] * 12, tick=tick)
+    assert out.getvalue().splitlines() == ["[4/12] 0 failed", "[8/12] 0 failed, a few seconds left"]
+
+
+def test_log_says_what_was_taken_over():
+    out = io.StringIO()
+    play(PlainProgress(out), done=7)
+    assert out.getvalue() == "[7/12] taken over from the run that was interrupted\n"
+
+
+def test_verbose_log_has_a_line_a_finding_and_quiet_none(capsys):
+    out = io.StringIO()
+    play(PlainProgress(out, verbose=True), ["pass"] * 12)
+    assert len(out.getvalue().splitlines()) == 12
+    quiet = progress_for(Terminal(), quiet=True)
+    play(quiet, ["fail"] * 12)
+    assert isinstance(quiet, Silent)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("name", "value"), [("CI", "true"), ("TERM", "dumb")])
+def test_a_bar_is_for_terminals_that_somebody_watches(monkeypatch, name, value):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("CI", raising=False)
+    assert isinstance(progress_for(Terminal()), LiveProgress)
+    assert isinstance(progress_for(io.StringIO()), PlainProgress)
+    monkeypatch.setenv(name, value)
+    assert isinstance(progress_for(Terminal()), PlainProgress)
+
+
+@pytest.mark.parametrize("no_color", [True, False])
+def test_bar_fits_80_columns_and_heeds_no_color(monkeypatch, no_color):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    bar = LiveProgress(out)
+    bar.begin([("t", "shared-weight-summation", "gru_reset_before", "float64")] * 800, 0, 1)
+    for _ in range(50):
+        bar.finding("t", finding("fail", property="shared-weight-summation", cell="gru_reset_before"))
+        bar.bars.refresh()
+    bar.end()
+    text = out.getvalue()
+    frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame) for frame in re.split(r"[\r\n]", text)]
+    assert max(map(len, frames)) <= 80
+    (shown,) = {frame.strip() for frame in frames if "50/800" in frame}
+    assert re.fullmatch(r". ━*[╸╺]?━* +50/800 50 failed about 6 min left shared-weight-summation *", shown)
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", text)) is not no_color
+
+
+def test_estimate_weighs_each_property_by_itself():
+    """Eight quick ones and one slow one are left: their own means, 1 and 60, divided by two processes."""
+    estimate = Estimate(["quick"] * 12 + ["slow"] * 2, jobs=2)
+    for _ in range(4):
+        estimate.finding("quick", 1.0, executed=True)
+    estimate.finding("slow", 60.0, executed=True)
+    assert estimate.seconds() == (8 * 1.0 + 60.0) / 2
+
+
+def test_estimate_says_nothing_before_it_knows_something():
+    estimate = Estimate(["a"] * 20, jobs=1)
+    for _ in range(LEAST):
+        estimate.finding("a", 0.0, executed=False)  # unsupported ones teach nothing
+        assert estimate.seconds() is None
+    for _ in range(LEAST):
+        estimate.finding("a", 1.0, executed=True)
+    assert estimate.seconds() == 10 * 0.5
+
+
+def test_estimate_ends_at_nothing():
+    estimate = Estimate(["a"] * 8, jobs=4)
+    for _ in range(8):
+        estimate.finding("a", 1.0, executed=True)
+    assert estimate.seconds() == 0.0
+    assert spoken(0.0) == "a few seconds left"
+
+
+def helps():
+    """Every command's own parser."""
+    (action,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return action.choices
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns_and_has_examples(monkeypatch, capsys, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as done:
+        build_parser().parse_args([*filter(None, [command]), "--help"])
+    assert done.value.code == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "example" in text
+    assert f"bpttcheck {command}".strip() in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_of_help_are_commands_that_parse(command):
+    found = re.findall(r'^  (?:eval "\$\()?bpttcheck (.*)$', helps()[command].epilog, re.MULTILINE)
+    assert found
+    for line in found:
+        words = shlex.split(re.split(r"\s{3,}|\)\"| > ", line)[0])
+        assert build_parser().parse_args(words).command == words[0]
+
+
+def test_options_are_not_abbreviated(capsys):
+    """A report records its command, and --jobs and --resume are left out of it by their names."""
+    assert main(["certify", "numpy", "--res"]) == 2
+    assert "unrecognized arguments: --res" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    """The completion scripts of all shells."""
+    folder = tmp_path_factory.mktemp("completion")
+    for shell in ("bash", "zsh", "fish"):
+        with (folder / shell).open("w") as file:
+            command = [sys.executable, "-P", "-m", "conformance", "completion", shell]
+            subprocess.run(command, stdout=file, check=True)
+    (folder / "mine.py").touch()
+    (folder / "cases").mkdir()
+    return folder
+
+
+BASH = """
+. ./bash
+line=$1
+read -ra COMP_WORDS <<< "$line"
+[[ $line == *" " ]] && COMP_WORDS+=("")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMP_LINE=$line COMP_POINT=${#line}
+_shtab_bpttcheck bpttcheck "${COMP_WORDS[COMP_CWORD]}"
+echo "${COMPREPLY[@]}"
+"""
+FISH = r'source fish; echo (complete -C $argv[1] | string replace -r "\t.*" "" | string join " ")'
+COMPLETED = {
+    "bpttcheck cer": "certify",
+    "bpttcheck certify --prof": "--profile",
+    "bpttcheck certify --profile ": "smoke standard thorough",
+    "bpttcheck certify --select oracle": "oracle-agreement",
+    "bpttcheck certify mi": "mine.py",
+    "bpttcheck list c": "cells",
+    "bpttcheck doctor mine.py --cell lstm_": "lstm_1997 lstm_peephole",
+}
+
+
+@pytest.mark.parametrize(("shell", "script"), [("bash", BASH), ("fish", FISH)])
+def test_completion_completes(scripts, shell, script):
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    for line, want in COMPLETED.items():
+        words = [program, "-c", script, *(["bash"] if shell == "bash" else []), line]
+        done = subprocess.run(words, cwd=scripts, capture_output=True, text=True, check=True)
+        assert sorted(done.stdout.split()) == sorted(want.split()), line
+
+
+def test_completion_for_zsh_is_a_script_of_zsh(scripts):
+    program = shutil.which("zsh")
+    if program is None:
+        pytest.skip("zsh is not installed")
+    subprocess.run([program, "-n", scripts / "zsh"], check=True)
+
+
+def test_examples_are_indented_by_two():
+    """So that the tests above see each of them."""
+    for name, parser in helps().items():
+        assert textwrap.dedent(parser.epilog).count("bpttcheck ") >= 1, name
+        assert not re.search(r"^ ?bpttcheck", parser.epilog, re.MULTILINE), name
+
+
+def test_interrupt_hint_can_be_pasted(monkeypatch, capsys):
+    """The words of the command come back quoted: they may hold spaces."""
+    from conformance.commands import certify
+
+    results = {"incomplete": {"findings": 1, "planned": 2}}
+    monkeypatch.setattr(certify, "render", lambda _: None)
+    monkeypatch.setattr(certify, "print_summary", lambda *_: None)
+    words = ["certify", "my file.py", "--seed=1", "--cases", "a b", "--resume"]
+    certify._tell_interrupted(certify.Interrupted(results), argparse.Namespace(report_dir=Path("r"), words=words))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(line.removeprefix("go on with: ")) == ["bpttcheck", *words]
+    assert os.linesep not in line
