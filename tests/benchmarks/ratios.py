@@ -3,7 +3,8 @@
     python tests/benchmarks/ratios.py FILE
 
 A time is the median over the rounds, a ratio the median of a_i / b_j over all pairs of rounds; in brackets are the
-quartiles. Times of different runs or machines are not comparable; ratios within one run nearly are.
+quartiles. Where a benchmark ran b's rounds in turns with rounds of a, the ratio is the median of a_i / b_i: what slows
+the machine for a while slows both. Times of different runs or machines are not comparable; ratios within one run are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ GRID = np.linspace(0.0, 1.0, 201)
 
 Times = list[float]
 Groups = dict[str, dict[str, Times]]
+TURNS = " in turns with "
+"""A subject "b in turns with a" is a's rounds, each before one of b's."""
 
 
 def quartiles(values: Times) -> tuple[float, float, float]:
@@ -55,7 +58,10 @@ def read(path: Path) -> Groups:
     """Every round's seconds, by group and subject, in the order in which they were run."""
     groups: Groups = {}
     for run in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]:
-        groups.setdefault(run["group"], {})[run["extra_info"]["subject"]] = run["stats"]["data"]
+        info, group = run["extra_info"], groups.setdefault(run["group"], {})
+        group[info["subject"]] = run["stats"]["data"]
+        for other, seconds in info.get("in turns with", {}).items():
+            group[info["subject"] + TURNS + other] = seconds
     return groups
 
 
@@ -65,11 +71,17 @@ def lines(groups: Groups) -> Iterator[str]:
         yield ""
         yield name
         for subject, times in subjects.items():
+            if TURNS in subject:
+                continue
             middle, low, high = (1e3 * seconds for seconds in quartiles(times))
             yield f"  {subject:34} {middle:10.3f} ms  [{low:.3f}, {high:.3f}]  {len(times)} rounds"
         for a, b in PAIRS:
             if a in subjects and b in subjects:
-                middle, low, high = ratio(subjects[a], subjects[b])
+                turns = subjects.get(b + TURNS + a)
+                if turns is None:
+                    middle, low, high = ratio(subjects[a], subjects[b])
+                else:
+                    middle, low, high = quartiles([x / y for x, y in zip(turns, subjects[b], strict=True)])
                 yield f"  {f'{a} ÷ {b}':34} {middle:10.2f}     [{low:.2f}, {high:.2f}]"
 
 
