@@ -27,7 +27,7 @@ import conformance
 import oracle
 import properties
 from conformance import bench
-from conformance.certify import Plan, run, select
+from conformance.certify import Plan, Planned, run, select
 from conformance.engine import PROFILES
 from conformance.workers import Remote
 from implementations.worker import read_answer
@@ -130,9 +130,9 @@ class ByProperty:
         self.examples: Counter[str] = Counter()
         self.since = 0.0
 
-    def begin(self, findings: int) -> None:
-        """So many findings are to be made."""
-        del findings
+    def begin(self, planned: Sequence[Planned], done: int, jobs: int) -> None:
+        """The findings that are to be made."""
+        del planned, done, jobs
         self.since = time.process_time()
 
     def finding(self, target: str, finding: Mapping[str, Any]) -> None:
