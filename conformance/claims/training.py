@@ -140,7 +140,11 @@ def c08(run: Run) -> Finding:
     )
     if run.quick and found.condition:
         found = replace(found, condition=f"read as: {tests[0][0]}; the quick form does not look at the end")
-    return replace(found, notes=(*found.notes, more))
+    longer = (
+        "the study S2 asks the same over sixteen times as many symbols and of text left out of training: "
+        "there the ends of one-step training and BPTT were not told apart"
+    )
+    return replace(found, notes=(*found.notes, more, longer))
 
 
 def _studied(results: Sequence[str], lines: Sequence[str], shown: str, seeds: int) -> Finding:
