@@ -58,6 +58,11 @@ def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
+def counted(claims: int) -> str:
+    """For example: 34 claims."""
+    return f"{claims} claim{'' if claims == 1 else 's'}"
+
+
 def tally(results: Mapping[str, Any]) -> str:
     """For example: 8 hold, 16 hold under a condition, 10 refuted."""
     counts = Counter(claim["verdict"] for claim in results["claims"])
@@ -81,8 +86,8 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "# Claims about BPTT",
         "",
         (
-            f"Written by `bpttcheck claims{' --quick' if results['quick'] else ''}`. Of {len(claims)} claims that five "
-            f"public texts make about BPTT, {tally(results)}{form}. Each is computed: a counterexample is certified by "
+            f"Written by `bpttcheck claims{' --quick' if results['quick'] else ''}`. Of {counted(len(claims))} that "
+            f"five public texts make about BPTT, {tally(results)}{form}. Each is computed: a counterexample is certified by "
             "rationals or by disjoint balls and seen a second way; what holds was tried on drawn problems."
         ),
         "",
@@ -149,7 +154,7 @@ def to_html(results: Mapping[str, Any]) -> str:
         sections.append("<section>" + head + "".join(parts) + "</section>")
     sources = "".join(f"<li><b>{text(name)}</b> {text(what)}</li>" for name, what in SOURCES.items())
     return _PAGE.format(
-        tally=text(f"Of {len(claims)} claims, {tally(results)}."),
+        tally=text(f"Of {counted(len(claims))}, {tally(results)}."),
         rows=rows,
         sections="\n".join(sections),
         sources=sources,

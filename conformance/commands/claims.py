@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Exit status 0, or 3 where a claim was left undecided."""
     from conformance.claims import CLAIMS
     from conformance.claims.base import Run
-    from conformance.claims.report import as_json, tally, verdict, write
+    from conformance.claims.report import as_json, counted, tally, verdict, write
 
     wanted = [name.upper() for name in arguments.claims] or list(CLAIMS)
     unknown = [name for name, id_ in zip(arguments.claims, wanted, strict=False) if id_ not in CLAIMS]
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     else:
-        print(f"\n{len(found)} claims: {tally(results)}; {results['seconds']:.0f} s")
+        print(f"\n{counted(len(found))}: {tally(results)}; {results['seconds']:.0f} s")
     if arguments.report_dir:
         write(results, arguments.report_dir)
         if not arguments.json:
