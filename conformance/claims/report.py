@@ -87,8 +87,8 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         (
             f"Written by `bpttcheck claims{' --quick' if results['quick'] else ''}`. Of {counted(len(claims))} that "
-            f"five public texts make about BPTT, {tally(results)}{form}. Each is computed: a counterexample is certified by "
-            "rationals or by disjoint balls and seen a second way; what holds was tried on drawn problems."
+            f"five public texts make about BPTT, {tally(results)}{form}. Each is computed: a counterexample is "
+            "certified by rationals or by disjoint balls and seen a second way; what holds was tried on drawn problems."
         ),
         "",
         "| id | claim | verdict |",
