@@ -115,7 +115,7 @@ class Trajectory:
             moved = zip(self.exact[name], points[key], rounding, strict=True)
             self.exact[name] = [old - rate * g + r for old, g, r in moved]  # (1)
             spread = distance(wide[key], points[key], shape) + truth.allowed(key)
-            self.radii[name] = (self.radii[name] + top * spread) * (1 + 2.0**-40)  # (3)
+            self.radii[name] = _upwards(self.radii[name], top * spread, spread)  # (3)
         for name in update.params:
             self._compare(name, update.params[name], self.exact[name], self.radii[name])
 
@@ -146,7 +146,7 @@ class Trajectory:
                 state = name.removesuffix("0")
                 self.exact[name] = points[state]
                 spread = distance(wide[state], points[state], self._shape(name))
-                self.radii[name] = (spread + truth.allowed(state)[-1]) * (1 + 2.0**-40)
+                self.radii[name] = _upwards(spread, truth.allowed(state)[-1], spread)  # (4)
 
     def _compare(self, name: str, got: Array, exact: Balls, allowed: Floats) -> None:
         self.found.append(self._comparison(name, got, exact, allowed, conclusive=True))
@@ -190,6 +190,17 @@ class Trajectory:
             want = self.exact[name][place] - self.first[name][place] - self.rounded[name][place]
         values: dict[str, Any] = {"got": float(got), "want": float(want), "terms": terms}
         return Comparison(**{**vars(found), **values})
+
+
+def _upwards(one: Floats, other: Floats, unless: Floats) -> Floats:
+    """one + other >= 0 with what float64 may have lost in them and in their sum: a relative part, and underflow.
+
+    >>> _upwards(np.array([0.0, 0.0]), np.array([0.0, 2.0**-1074 / 4]), np.array([0.0, 2.0**-1074]))
+    array([0.e+000, 1.e-323])
+    """
+    total = one + other
+    raised: Floats = np.where((total > 0) | (unless > 0), total * (1 + 2.0**-40) + 2.0**-1073, 0.0)
+    return np.where(np.isnan(total), np.inf, raised)
 
 
 def followed(trajectory: Trajectory, update: Update, y: Array, plan: list[Window], j: int) -> bool:
