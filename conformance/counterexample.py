@@ -208,6 +208,8 @@ def disturbed(held):
         if was is not None and array.tobytes() != was:
             return name + ": a later call changed what this one had returned"
         for other, second, before in held[:i]:
+            if {{name, other}} == {{"h", "o"}}:
+                continue  # without a readout they are one
             if (was is not None or before is not None) and np.shares_memory(array, second):
                 return name + ": shares memory with " + (other if other != name else "that of another call")
     return None

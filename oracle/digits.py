@@ -43,6 +43,12 @@ def decimal(value: Fraction, digits: int) -> str:
     return f"{'-' if value < 0 else ''}{mantissa}e{exponent:+d}"
 
 
+LOG_2 = (Fraction(301029995663981195, 10**18), Fraction(301029995663981196, 10**18))
+"""log10(2) lies between."""
+FAR = 1 << 14
+"""A ball whose exponent is beyond this many bits is scaled by a power of ten before it becomes a rational."""
+
+
 def _rational(part: Any) -> Fraction:
     n, e = (int(x) for x in part.man_exp())
     return Fraction(n << e) if e >= 0 else Fraction(n, 1 << -e)
@@ -54,12 +60,41 @@ def ball_digits(ball: Any, digits: int) -> str | None:
     >>> from flint import arb
     >>> ball_digits(arb(1) / 3, 10), ball_digits(arb(1) / 3, 40)
     ('3.333333333e-1', None)
+    >>> from flint import ctx
+    >>> with ctx.workprec(256):
+    ...     ball_digits(arb(7) * arb(10) ** (-(10**20)), 3)  # as a rational it would have 10^20 digits
+    '7.00e-100000000000000000000'
     """
     if not ball.is_finite():
         return None
-    middle, radius = _rational(ball.mid()), _rational(ball.rad())
-    if radius and abs(middle) <= radius:
+    if ball.is_zero() or not abs(_top(ball)) > FAR:
+        return _near_digits(ball, digits)
+    if ball.contains(0):
         return None
+    power = (abs(ball).log() / type(ball)(10).log()).floor().unique_fmpz()  # the exponent of its first digit, or next
+    if power is None:
+        return None
+    scaled = ball / type(ball)(10) ** power
+    text = _near_digits(scaled, digits) if scaled.is_finite() and abs(_top(scaled)) < FAR else None
+    if text is None:
+        return None
+    mantissa, exponent = text.split("e")
+    return f"{mantissa}e{int(exponent) + int(power):+d}"
+
+
+def _top(ball: Any) -> int:
+    """An e so that 2^e is above a ball's size."""
+    n, e = (int(x) for x in ball.abs_upper().man_exp())
+    return abs(n).bit_length() + e
+
+
+def _near_digits(ball: Any, digits: int) -> str | None:
+    if ball.is_zero():
+        return "0"
+    if ball.contains(0):
+        return None
+    tiny = not ball.is_exact() and _top(ball.rad()) < -8 * FAR  # then a larger radius does
+    middle, radius = _rational(ball.mid()), Fraction(1, 1 << 8 * FAR) if tiny else _rational(ball.rad())
     low, high = decimal(middle - radius, digits), decimal(middle + radius, digits)
     return low if low == high else None
 
@@ -106,9 +141,7 @@ def _bound(ball: Any) -> str | None:
     """A ball around zero at the last precision: how small the value is, proved."""
     if ball.is_zero():
         return "0"
-    middle, radius = _rational(ball.mid()), _rational(ball.rad())
-    if abs(middle) > radius:
+    if not ball.contains(0):
         return None
-    size = abs(middle) + radius
-    bits = size.numerator.bit_length() - size.denominator.bit_length() + 1  # size < 2^bits
-    return f"|value| < 1e{math.ceil(bits * math.log10(2)):+d}"
+    bits = _top(ball)  # size < 2^bits
+    return f"|value| < 1e{math.ceil(bits * (LOG_2[1] if bits > 0 else LOG_2[0])):+d}"

@@ -30,15 +30,21 @@ SIZES = (  # T, B, D, H, K
     (4, 5, 3, 65, 17),
     (3, 17, 33, 4, 33),
 )
-SEVERAL = ((19, 9, 18, 19, 10), (18, 3, 34, 20, 9), (35, 5, 17, 37, 33), (313, 1, 1, 2, 2), (2, 1, 2, 137, 2))
-"""Where several axes are beyond a tile at once, and where one is far beyond."""
+SEVERAL = (
+    *((19, 9, 18, 19, 10), (18, 3, 34, 20, 9), (35, 5, 17, 37, 33)),
+    *((515, 1, 1, 2, 2), (2, 1, 2, 137, 2)),
+    *((4, 16, 8, 16, 8), (3, 4, 16, 32, 16), (2, 8, 64, 64, 4)),
+)
+"""Where several axes are beyond a tile at once, where one is far beyond, and where tiles are full to the last entry."""
+BLOCKS = (Truncation("window", k=17), Truncation("chunk", k=9), Truncation("periodic", k1=5, k2=17))
+"""Truncations that reach far and still leave some of 28 steps out."""
 ORDERS = {"ascending": [1, 2, 3, 4, 5, 6, 7], "descending": [7, 6, 5, 4, 3, 2, 1], "odd one out": [6, 3, 5, 6]}
 """Lengths in order, which a kernel that sorts rows may take another way; one that alone ends inside a block of 3."""
 FARTHEST = 20
 """Steps that a truncated problem reaches back at most: passes of a long sequence cost."""
 FAR = {"float64": 800.0, "float32": 110.0, "float16": 14.0, "bfloat16": 110.0}
 """Arguments at which exp overflows: a sigmoid or a softmax that is written carelessly turns them into NaN."""
-LOUD = 4096.0
+LOUD = {"float64": 2.0**40, "float32": 2.0**30, "float16": 2.0**12, "bfloat16": 2.0**30}
 """What cotangents and targets are multiplied by: a kernel that clips its gradients shows."""
 EXTRAS = {"empty": 4, "beyond": 3, "far": 5, "none": 4, "loud": 4}
 """Further edges and their T: a row of length 0, a window over T, far arguments, no initial state, a large loss."""
@@ -64,6 +70,7 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
     yield from _empty_rows(support, cell, dtype, shape)
     yield from _several(support, cell, dtype, shape)
     yield from _ordered_rows(support, cell, dtype, shape)
+    yield from _long_blocks(support, cell, dtype, shape)
 
 
 def _several(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
@@ -76,6 +83,19 @@ def _several(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[
         problem = generic(4000 + i, support, cell, dtype, sizes, names)
         if problem is not None:
             yield problem if problem.loss.kind != "cross_entropy" else _labelled(problem)
+
+
+def _long_blocks(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Truncations of more than a few steps that are shorter than the sequence."""
+    losses = itertools.cycle(shape.losses)
+    for i, cut in enumerate(BLOCKS):
+        if cut.kind not in shape.truncations:
+            continue
+        names: dict[str, Any] = {"readouts": shape.readouts[0], "losses": next(losses), "truncations": cut.kind}
+        names |= {"activations": shape.activations[0], "reductions": (shape.reductions or ("sum",))[0]}
+        problem = generic(6000 + 2 * i, support, cell, dtype, (28, 1, 1, 2, 2), names)
+        if problem is not None:
+            yield replace(problem, truncation=cut)
 
 
 def _labelled(problem: Problem) -> Problem:
@@ -133,7 +153,8 @@ def _with_extra(problem: Problem, shape: Shape, extra: str) -> Problem | None:
         return replace(problem, h0=None, c0=None) if shape.h0_none else None
     if extra == "loud":
         louder = {name: getattr(loss, name) for name in ("g", "g_h_final", "g_c_final", "target")}
-        scaled: dict[str, Any] = {n: to_dtype(a * LOUD, problem.dtype) for n, a in louder.items() if a is not None}
+        volume = LOUD[problem.dtype]
+        scaled: dict[str, Any] = {n: to_dtype(a * volume, problem.dtype) for n, a in louder.items() if a is not None}
         return None if loss.kind == "cross_entropy" else replace(problem, loss=replace(loss, **scaled))
     scale = FAR[problem.dtype]
     x = to_dtype(problem.x * np.where(np.arange(T) == 1, scale, 1)[:, None, None], problem.dtype)

@@ -5,6 +5,9 @@ there is (an unknown name, a loss one step too long, no parameters), and then it
 one to the other problem of the same sizes and the last answer are judged against the truth. The whole sequence is in
 every case, so that a target that some call has spoilt fails a case that spoils a fresh one too.
 
+The fixed cases are of another kind: the problem is asked before each of its siblings, which differ from it in one field
+alone (properties/siblings.py). What a target remembers of it, and takes for the sibling's, shows.
+
 Whether the two answers agree in every bit is said in a note, and judged only where a target declares itself
 `deterministic`: sums may be in another order each time.
 """
@@ -22,7 +25,9 @@ from bptt.problem import Problem
 from bptt.support import Support
 from properties.base import FAULTS, Answer, Bench, Case, Comparison, Judgement, Property, Term
 from properties.compare import against_truth
+from properties.edges import generic
 from properties.recipe import Draw, Recipe
+from properties.siblings import siblings
 from properties.strategies import draw_problem, offered, replace_shape
 from properties.units import negated
 
@@ -47,11 +52,29 @@ class Repeatability(Property):
 
         return Recipe(build)
 
+    def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
+        shape, out = offered(support, cell), []
+        for i, loss in enumerate(shape.losses):
+            names = {
+                "readouts": shape.readouts[-1 - i % len(shape.readouts)],
+                "losses": loss,
+                "truncations": shape.truncations[i % len(shape.truncations)],
+                "activations": shape.activations[0],
+                "reductions": (shape.reductions or ("sum",))[0],
+            }
+            problem = generic(7001 + 2 * i, support, cell, dtype, (3, 2, 2, 2, 2), names)
+            out += [] if problem is None else [Case(problem, {"siblings": 1})]
+        return out
+
     def asked_too(self, case: Case) -> Sequence[Problem]:
+        if case.parameters.get("siblings"):
+            return ()
         steps = [*([1] if case.parameters["longer"] else []), *([-1] if case.problem.T > 1 else []), 0]
         return [another(case.problem, more) for more in steps]
 
     def check(self, case: Case, bench: Bench) -> Judgement:
+        if case.parameters.get("siblings"):
+            return self._siblings(case.problem, bench)
         problem, others = case.problem, self.asked_too(case)
         first = bench.run(problem)
         *_, same = [bench.run(other) for other in others]
@@ -64,6 +87,15 @@ class Repeatability(Property):
         if bench.support.deterministic:
             comparisons += bitwise(problem, first, second)
         return Judgement(tuple(comparisons), (EQUAL if equal else DIFFERENT,))
+
+    def _siblings(self, problem: Problem, bench: Bench) -> Judgement:
+        comparisons: list[Comparison] = []
+        for sibling in siblings(problem, bench.support):
+            bench.run(problem)
+            for c in against_truth(sibling, bench.run(sibling), bench.truth(sibling)).comparisons:
+                before = Term(0.0, problem, c.key, (0,) * len(c.where))  # asked again where the failure is shown
+                comparisons.append(replace(c, terms=(before, *c.terms)))
+        return Judgement(tuple(comparisons))
 
 
 def another(problem: Problem, more: int) -> Problem:

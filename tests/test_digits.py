@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from fractions import Fraction
 
 import mpmath
+import numpy as np
 import pytest
-from flint import arb
+from flint import arb, ctx
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bptt.files import load_problem, save_problem
-from bptt.problem import gradient_shapes
+from bptt.problem import Loss, Problem, gradient_shapes
 from bptt.support import Support
 from conformance.cli import main
-from oracle.digits import _bound, _rational, certified_digits, decimal
+from oracle.digits import FAR, _bound, _rational, ball_digits, certified_digits, decimal
 from oracle.mpmath_numbers import MpmathNumbers
 from oracle.solution import solve
 from properties.edges import edge_problems
@@ -74,3 +76,23 @@ def test_oracle_command_prints_lines_and_json(capsys, tmp_path):
 def test_oracle_command_refuses_bad_digits_in_one_line(capsys, tmp_path, words):
     assert main(["oracle", str(tmp_path / "p.safetensors"), *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("e", [FAR - 300, FAR, 17_000, -FAR - 300, -17_000, -40_000])
+def test_digits_far_from_1_are_those_of_the_rational(e):
+    for n in (1, 3, 10**40 + 7, 2**200 - 1):
+        with ctx.workprec(256):
+            found = ball_digits(arb(n) * arb(2) ** e, 20)
+        assert found == decimal(n * Fraction(2) ** e, 20)
+
+
+def test_digits_of_what_is_saturated_come_at_once():
+    one = np.ones((1, 1))
+    loss = Loss("cotangent", g=np.ones((1, 1, 1)))
+    params = {"W_xh": one, "W_hh": one, "b_h": one[0]}
+    found = certified_digits(Problem("elman", params, np.full((1, 1, 1), 1e20), loss, activation="tanh"), 5)
+    assert found["dW_hh"] == ["0"]  # h_0 is 0
+    mantissa, exponent = found["db_h"][0].split("e")
+    with ctx.workprec(256):  # 4 exp(-2a) / (1 + exp(-2a))^2 with a = 10^20 + 1
+        log10 = (arb(4).log() - 2 * (arb(10) ** 20 + 1)) / arb(10).log()
+        assert abs(float(log10 - int(exponent)) - math.log10(float(mantissa))) < 1e-4

@@ -188,8 +188,10 @@ def test_bitwise_equality_is_noted_and_judged_only_where_declared():
 
 
 def test_memory_says_what_is_shared_and_what_was_not_taken():
-    alias = finding_of("memory", adapter(lambda _, answer: answer | {"o": answer["h"]}, readouts=("none",)))
-    assert alias.smallest.message == "o: shares memory with h; want an array of its own"
+    alias = finding_of("memory", adapter(lambda _, answer: answer | {"dh0": answer["h"][0]}))
+    assert alias.smallest.message == "dh0: shares memory with h; want an array of its own"
+    both = finding_of("memory", adapter(lambda _, answer: answer | {"o": answer["h"]}, readouts=("none",)))
+    assert (both.verdict, both.message) == ("pass", "")  # without a readout o is h
     kept: dict[Any, Any] = {}
 
     def one_buffer(_: Any, answer: dict[str, Any]) -> dict[str, Any]:
