@@ -81,6 +81,11 @@ def assert_conformant(
     Raises: NotConformant and NoVerdict, which are AssertionErrors, and BadUsage, a ValueError.
     """
     __tracebackhide__ = True
+    for name, value in {"target": target, "report_dir": report_dir}.items():
+        if not isinstance(value, (str, os.PathLike)) and not (name == "report_dir" and value is None):
+            raise BadUsage(f"{name}: got {type(value).__name__}, expected text or a path such as 'adapters/mine.py'")
+    if report_dir is not None and Path(report_dir).exists() and not Path(report_dir).is_dir():
+        raise BadUsage(f"report_dir: {os.fspath(report_dir)} is no directory; expected one, or a new name")
     options = {"profile": profile, "select": select, "seed": seed, "python": python, "timeout": timeout}
     options |= {"jobs": jobs, "cases": cases}
     if report_dir is not None:

@@ -2,6 +2,10 @@
 
 import sys
 
-from conformance.cli import main
+try:
+    from conformance.cli import main
+except KeyboardInterrupt:  # Ctrl-C while modules are loaded
+    sys.stderr.write("bpttcheck: interrupted\n")
+    sys.exit(130)
 
 sys.exit(main())

@@ -170,7 +170,7 @@ class TargetBench:
             raise ContractBroken(
                 "support: answered this problem but declined others of the same configuration "
                 f"({self._declined[where][0]}); "
-                "want support that depends on names, flags and declared sizes alone",
+                "want support that depends on names and flags alone, and on sizes where SUPPORTS['max_size'] says so",
                 self._declined[where][1],
             )
         try:
@@ -185,7 +185,7 @@ class TargetBench:
         if where in self._served:
             return ContractBroken(
                 f"support: declined this problem ({said[:500]}) but serves others of the same configuration; "
-                "want support that depends on names, flags and declared sizes alone",
+                "want support that depends on names and flags alone, and on sizes where SUPPORTS['max_size'] says so",
                 self._served[where][1],
             )
         reason = said.removeprefix("NotImplementedError: ")[:500]

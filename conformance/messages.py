@@ -7,6 +7,7 @@ import shlex
 
 from bptt.problem import SIGNIFICAND, Problem
 from conformance.engine import Finding, Outcome
+from conformance.render.terminal import visible
 from properties.base import Comparison
 
 _LOWEST = {"float64": -1074, "float32": -149, "float16": -24, "bfloat16": -133}
@@ -66,7 +67,7 @@ def problem_line(target: str, problem: Problem, property_id: str) -> str:
     cell = problem.cell + (f" {problem.activation}" if problem.activation else "")
     sizes = f"T={problem.T} B={problem.B} D={problem.D} H={problem.H} K={problem.K}"
     names = f"{problem.readout} readout, {problem.loss.kind}, {problem.truncation}"
-    return f"{target} · {cell} · {sizes} · {names} · {problem.dtype} · {property_id}"
+    return f"{visible(target)} · {cell} · {sizes} · {names} · {problem.dtype} · {property_id}"
 
 
 def replay_command(case_path: str, target: str) -> str:

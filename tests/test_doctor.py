@@ -103,3 +103,12 @@ def test_a_target_that_raises_is_told_so(capsys, tmp_path):
 def test_an_unknown_cell_is_bad_usage(capsys):
     assert main(["doctor", "numpy", "--cell", "gru"]) == 2
     assert "--cell: got 'gru'" in capsys.readouterr().err
+
+
+def test_an_adapter_that_returns_no_gradient_is_told_so(capsys, tmp_path):
+    path = tmp_path / "nothing.py"
+    path.write_text("SUPPORTS = {'cells': ['elman'], 'dtypes': ['float64']}\ndef gradients(problem):\n    return {}\n")
+    assert main(["doctor", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "no gradient is claimed" in out
+    assert "dW_hh" in out

@@ -242,3 +242,11 @@ def test_unused_plugin_loads_nothing_of_ours():
     )
     status, out = run_pytest("-p", "no:hypothesispytest", "-p", "no:xdist")
     assert status == 0, out
+
+
+def test_assert_conformant_refuses_what_is_no_path_and_no_directory(tmp_path):
+    with pytest.raises(bpttcheck.BadUsage, match="target: got type"):
+        bpttcheck.assert_conformant(dict)
+    (tmp_path / "file").touch()
+    with pytest.raises(bpttcheck.BadUsage, match="is no directory"):
+        bpttcheck.assert_conformant("mine.py", report_dir=tmp_path / "file")

@@ -19,7 +19,7 @@ from oracle.exact import Exact
 from properties import PROPERTIES, exact_problems, extremes, readout_locality, shapes, strategies
 from properties.batch_consistency import reordered
 from properties.causality import with_losses_until
-from properties.edges import FAR, ORDERS, SEVERAL, SIZES, edge_problems, generic
+from properties.edges import BLOCKS, FAR, ORDERS, SEVERAL, SIZES, edge_problems, generic
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
 from properties.norm_preservation import is_signed_permutation, within_theorem
 from properties.padding_invariance import extended
@@ -277,7 +277,10 @@ def test_edge_problems_are_at_the_edges_and_truncated_ones_are_cut():
     cut = [p for p in found if p.truncation.kind != "full" and p not in beyond and p.T >= 9]
     assert len(cut) >= 3
     assert all(cut_off(p) for p in cut)
-    assert all((p.truncation.k or p.truncation.k1) <= max(1, min(p.T // 3, 20)) for p in cut)
+    assert all(
+        (p.truncation.k or p.truncation.k1) <= max(1, min(p.T // 3, 20)) for p in cut if p.truncation not in BLOCKS
+    )
+    assert {p.truncation for p in cut} >= set(BLOCKS)
     empty = [p for p in found if p.lengths is not None and (p.lengths == 0).any()]
     assert {p.truncation.kind for p in empty} >= {"full", "window", "chunk", "periodic"}
     several = [p for p in found if (p.T, p.B, p.D, p.H) in {sizes[:4] for sizes in SEVERAL}]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.bench import TargetBench
-from conformance.engine import Profile, Search
+from conformance.engine import Profile, Search, judge
 from properties import PROPERTIES
 from tests.loading import in_process, load
 
@@ -51,6 +51,14 @@ def test_correct_variant_is_not_accused(name):
         for prop in (PROPERTIES[name] for name in FAR_REACHING):
             finding = Search(prop, TargetBench(target, dtype), "elman", dtype, BRIEF, 0).run()
             assert finding.verdict in ("pass", "unsupported", "inconclusive"), finding.smallest
+
+
+@pytest.mark.parametrize("name", load("mutants", "far_out").FORGETFUL)
+def test_cache_that_forgets_a_field_is_caught_by_siblings(name):
+    target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:{name}")
+    bench, prop = TargetBench(target, "float64"), PROPERTIES["repeatability"]
+    cases = prop.fixed(target.support, "elman", "float64")
+    assert any(judge(prop, case, bench).failed for case in cases)
 
 
 @pytest.mark.parametrize("name", load("mutants", "far_out").NAMES)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from conformance.alone import alone
 from conformance.belongings import former, remove_former
 from conformance.cases import read_folder
 from conformance.certify import Interrupted, Plan, exit_status, run, select
@@ -20,6 +21,7 @@ from conformance.messages import quoted
 from conformance.progress import progress_for
 from conformance.render import print_summary, render, visible
 from conformance.results import prepare_directory
+from properties.base import Property
 
 HELP = "judge implementations and write a conformance report"
 EXAMPLES = """\
@@ -96,9 +98,14 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.cases is not None:
         read_folder(arguments.cases)
     prepare_directory(arguments.report_dir)
+    with alone(arguments.report_dir):
+        return _certify(arguments, properties)
+
+
+def _certify(arguments: argparse.Namespace, properties: Sequence[Property]) -> int:
     plan = Plan(
         targets=tuple(arguments.targets),
-        properties=properties,
+        properties=tuple(properties),
         profile=PROFILES[arguments.profile],
         seed=arguments.seed,
         report_dir=arguments.report_dir,
@@ -121,7 +128,7 @@ def main(arguments: argparse.Namespace) -> int:
     print_summary(results, sys.stdout)
     page = next((path for path in written if path.suffix == ".html"), None)
     if page is not None:
-        print(f"report: {page}")
+        print(f"report: {visible(str(page))}")
     return exit_status(results)
 
 

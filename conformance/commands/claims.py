@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from conformance.errors import UsageError
+from conformance.render.terminal import visible
 from conformance.results import prepare_directory
 from oracle import canary
 
@@ -65,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.report_dir:
         write(results, arguments.report_dir)
         if not arguments.json:
-            print(f"report: {arguments.report_dir / 'claims.html'}")
+            print(f"report: {visible(str(arguments.report_dir / 'claims.html'))}")
     return 3 if any(finding.verdict == "undecided" for _, finding in found) else 0
 
 

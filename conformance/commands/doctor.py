@@ -171,6 +171,11 @@ class Visit:
                 self._note(f"{error} ({question.words})")
             return None
         self.answered += 1
+        if not any(key.startswith("d") for key in answer):
+            if not self.found:
+                names = ", ".join(f"d{name}" for name in question.problem.params)
+                self._note(f"no gradient is claimed ({question.words})", f"return them too: {names}, dx, dh0")
+            return None
         from properties.compare import against_truth
 
         return not against_truth(question.problem, answer, truth).failed
