@@ -277,10 +277,28 @@ class _Plugin:
         self.properties: list[str] = []
         self.run: _Run | None = None
         self.status, self.told = 1, False
+        self._check()
         self.mine = _FOLDER not in os.environ  # the first process; those of pytest-xdist find it set
         if self.mine:
             os.environ[_FOLDER] = tempfile.mkdtemp(prefix="bpttcheck-")
         self.folder = os.environ[_FOLDER]
+
+    def _check(self) -> None:
+        """Say what is wrong with the options before anything is run. Raises: pytest.UsageError."""
+        import pytest
+
+        for target in self.targets:
+            head, dot_py, _ = target.partition(".py")
+            if dot_py and not Path(head + dot_py).is_file():
+                raise pytest.UsageError(f"--bpttcheck {target}: there is no file {head + dot_py}; expected an adapter")
+        if self.options["select"] is not None:
+            chosen, self.options["select"] = self._ids(), None
+            unknown = [name for name in chosen if name not in self._ids()]
+            self.options["select"], self.properties = ",".join(chosen), []
+            if unknown:
+                raise pytest.UsageError(
+                    f"--bpttcheck-select {unknown[0]}: no such property; see bpttcheck list properties"
+                )
 
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Add the tests, before -k and -m choose among all."""

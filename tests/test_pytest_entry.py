@@ -174,13 +174,6 @@ def test_plugin_asks_once_for_all_processes_of_xdist():
     assert kept() == []
 
 
-def test_plugin_says_bad_usage_in_one_line():
-    status, out = run_pytest("--bpttcheck", "nowhere.py", "--bpttcheck-select", "memory")
-    assert status == 1
-    assert "Traceback" not in out
-    assert "there is no" in out
-
-
 def test_plugin_expects_what_is_expected():
     Path("pyproject.toml").write_text(
         '[tool.bpttcheck.implementations.known]\ntarget = "mine.py:loses_last_step"\n'
@@ -250,3 +243,16 @@ def test_assert_conformant_refuses_what_is_no_path_and_no_directory(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(bpttcheck.BadUsage, match="is no directory"):
         bpttcheck.assert_conformant("mine.py", report_dir=tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--bpttcheck", "missing.py"], "--bpttcheck missing.py: there is no file missing.py; expected an adapter"),
+        (["--bpttcheck", "numpy", "--bpttcheck-select", "nope"], "--bpttcheck-select nope: no such property"),
+    ],
+)
+def test_plugin_refuses_bad_options_before_anything_runs(tmp_path, words, said):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr.count(said)) == (4, 1), ran.stdout + ran.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bptt.cells import CELLS
+from conformance.render.terminal import folded
 from implementations.registry import BUILT_IN, availability
 from properties import PROPERTIES
 
@@ -28,9 +29,9 @@ def main(arguments: argparse.Namespace) -> int:
             print(f"{name:13} {BUILT_IN[name].summary}" if reason is None else f"{name:13} unavailable: {reason}")
     elif arguments.what == "properties":
         for prop in PROPERTIES.values():
-            print(f"{prop.id}\n    {prop.statement}\n    source: {prop.source}")
-            if prop.needs:
-                print(f"    needs: {prop.needs}")
+            print(prop.id)
+            for text in (prop.statement, f"source: {prop.source}", *([f"needs: {prop.needs}"] if prop.needs else [])):
+                print("\n".join(folded(f"    {text}", 79)))
     else:
         for cell in CELLS.values():
             print(f"{cell.name}: {cell.title}")
@@ -39,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
             shapes = ", ".join(
                 f"{name} ({','.join(map(str, letters(shape)))})" for name, shape in cell.shapes(1001, 7).items()
             )
-            print(f"    parameters: {shapes}")
+            print("\n".join(folded(f"    parameters: {shapes}", 79)))
     return 0
 
 

@@ -10,6 +10,7 @@ import io
 import math
 import os
 import shutil
+import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ SEVERITY = ("fail", "crash", "timeout", "error", "inconclusive", "pass", "unsupp
 
 _COLOURS = {"certified": "green", "not conformant": "red", "no verdict": "yellow"}
 _ASCII = str.maketrans({"÷": "/", "·": "-", "─": "-", "…": "~", "–": "-"})
+WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
 _SHOWN = 10
 _MESSAGE_LINES = 12
 _NUMBERS = ("passed", "examples", "conclusive", "error÷budget")
@@ -189,12 +191,27 @@ def _print_target(console: Console, target: Mapping[str, Any]) -> None:
     for finding in failed[:_SHOWN]:
         console.print(_heading(name, finding), soft_wrap=True)
         for line in _body(finding):
-            console.print(Text(f"  {line}"), soft_wrap=True)
+            for part in folded(line, console.width - 2):
+                console.print(Text(f"  {part}"), soft_wrap=True)
         console.print()
     if len(failed) > _SHOWN:
         console.print(Padding(Text(f"and {len(failed) - _SHOWN} more, in report.html"), (0, 0, 1, 0)))
     elif not failed and (target["reason"] or unclaimed):
         console.print()
+
+
+def folded(line: str, width: int) -> list[str]:
+    """A line folded at spaces, what follows indented by two more; a command stays whole, to be copied.
+
+    >>> folded("  lstm · T=1 B=1 · float64", 16)
+    ['  lstm · T=1', '    B=1 ·', '    float64']
+    """
+    if line.lstrip().startswith(("replay:", "go on with:")):
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()))
+    after = f"{indent}  "
+    parts = textwrap.wrap(line.strip(), width, initial_indent=indent, subsequent_indent=after, **WHOLE)
+    return parts or [line]
 
 
 def _heading(name: str, finding: Mapping[str, Any]) -> Text:
