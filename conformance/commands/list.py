@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 
 from bptt.cells import CELLS
 from conformance.render.terminal import folded
@@ -31,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
         for prop in PROPERTIES.values():
             print(prop.id)
             for text in (prop.statement, f"source: {prop.source}", *([f"needs: {prop.needs}"] if prop.needs else [])):
-                print("\n".join(folded(f"    {text}", 79)))
+                _print(f"    {text}")
     else:
         for cell in CELLS.values():
             print(f"{cell.name}: {cell.title}")
@@ -40,8 +42,14 @@ def main(arguments: argparse.Namespace) -> int:
             shapes = ", ".join(
                 f"{name} ({','.join(map(str, letters(shape)))})" for name, shape in cell.shapes(1001, 7).items()
             )
-            print("\n".join(folded(f"    parameters: {shapes}", 79)))
+            _print(f"    parameters: {shapes}")
     return 0
+
+
+def _print(line: str) -> None:
+    """A line, folded on a terminal; a program that reads along gets it whole."""
+    width = shutil.get_terminal_size((80, 24)).columns - 1
+    print("\n".join(folded(line, width)) if sys.stdout.isatty() else line)
 
 
 def letters(shape: tuple[int, ...]) -> list[str]:

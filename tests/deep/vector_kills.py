@@ -49,7 +49,7 @@ UNSEEN: dict[str, str] = {
     "elman.py:strides_of_x_ignored": "a program reads x in C order from its file; `memory` passes other layouts",
     "elman.py:initial_state_borrowed": "a caller's array is changed and put back: the answer is right",
     "elman.py:results_in_buffers_of_the_next_call": "a second call overwrites the first one's results",
-    "elman.py:outputs_share_memory_with_states": "two results share memory: the answer is right",
+    "elman.py:outputs_share_memory_with_states": "a second call overwrites the first one's results",
     "elman.py:bias_buffer_not_cleared": "a second call starts from what the first one left",
     "elman.py:state_left_over_from_last_call": "a second call starts from what the first one left",
     "elman.py:second_backward_uses_first_states": "a second call uses what the first one saved",
