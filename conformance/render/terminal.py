@@ -126,7 +126,7 @@ def tally(findings: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return {verdict: counts[verdict] for verdict in SEVERITY if counts[verdict]}
 
 
-def to_text(results: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:
+def to_text(results: Mapping[str, Any], *, width: int = 80, colour: bool = False, fold: bool = False) -> str:
     """Render the summary: one row a target, then what failed and how to see it again."""
     stream = io.StringIO()
     console = Console(
@@ -140,7 +140,7 @@ def to_text(results: Mapping[str, Any], *, width: int = 80, colour: bool = False
     console.print(_table(results["targets"], console.width))
     console.print()
     for target in results["targets"]:
-        _print_target(console, target)
+        _print_target(console, target, fold=fold)
     facts = (
         f"bpttcheck {results['suite_version']}",
         results["profile"],
@@ -179,7 +179,7 @@ def _row(target: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _print_target(console: Console, target: Mapping[str, Any]) -> None:
+def _print_target(console: Console, target: Mapping[str, Any], *, fold: bool) -> None:
     """Say why there is no verdict, what was not claimed, and what failed."""
     name = visible(shorten(target["name"], 60))
     unclaimed = target["certified"]["unclaimed"]
@@ -191,7 +191,7 @@ def _print_target(console: Console, target: Mapping[str, Any]) -> None:
     for finding in failed[:_SHOWN]:
         console.print(_heading(name, finding), soft_wrap=True)
         for line in _body(finding):
-            for part in folded(line, console.width - 2):
+            for part in folded(line, console.width - 2) if fold else [line]:
                 console.print(Text(f"  {part}"), soft_wrap=True)
         console.print()
     if len(failed) > _SHOWN:
@@ -204,7 +204,7 @@ def folded(line: str, width: int) -> list[str]:
     """A line folded at spaces, what follows indented by two more; a command stays whole, to be copied.
 
     >>> folded("  lstm · T=1 B=1 · float64", 16)
-    ['  lstm · T=1', '    B=1 ·', '    float64']
+    ['  lstm · T=1 B=1', '    · float64']
     """
     if line.lstrip().startswith(("replay:", "go on with:")):
         return [line]
@@ -245,7 +245,7 @@ def print_summary(results: Mapping[str, Any], stream: TextIO) -> None:
     terminal = stream.isatty()
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size((80, 24)).columns if terminal else 80
-    text = to_text(results, width=width, colour=colour)
+    text = to_text(results, width=width, colour=colour, fold=terminal)  # a log keeps its lines whole
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
