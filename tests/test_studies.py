@@ -10,12 +10,13 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from conformance.cli import main
-from conformance.studies import STUDIES, carousel, clipping, jacobians, one_neuron, storage, unfolding
+from conformance.studies import STUDIES, carousel, clipping, jacobians, one_neuron, storage, truncated_loop, unfolding
 from conformance.studies.base import Check, Found, Panel, Picture, Run, Series, Study, Table
 from conformance.studies.intervals import Interval, band, interval, median_band, t_quantile
 from conformance.studies.networks import cosine, step
@@ -288,3 +289,28 @@ def test_page_of_the_studies_shows_every_one():
     for study in STUDIES.values():
         assert f"## {study.id}" in page
         assert study.title in page
+
+
+def test_truncated_loop_carries_the_state_of_the_new_weights_on(monkeypatch):
+    """The state that the unfolded pass left behind is that of the old ones: a bug that training-trajectory knows."""
+    posed: list[Any] = []
+    solve = truncated_loop.gradients
+
+    def recorded(problem):
+        posed.append((problem, solve(problem)))
+        return posed[-1][1]
+
+    monkeypatch.setattr(truncated_loop, "gradients", recorded)
+    began: list[Any] = []
+    last_step = truncated_loop.last_step
+    monkeypatch.setattr(
+        truncated_loop, "last_step", lambda *a, **k: began.append((a[1], k["h0"])) or last_step(*a, **k)
+    )
+    truncated_loop.train(0, lag=1, k=2, n=6, looks=[])
+    steps = [(problem, answer) for problem, answer in posed if problem.T == 1]
+    assert len(began) == len(steps) == 4
+    for (_, h0), (problem, _), (params, after) in zip(began, steps, [*began[1:], (None, None)], strict=True):
+        assert problem.h0.tobytes() == h0.tobytes()
+        if params is not None:
+            assert all(problem.params[name] is array for name, array in params.items())
+            assert after.tobytes() == next(a for p, a in steps if p is problem)["h"][0].tobytes()

@@ -1,12 +1,12 @@
 """S5: the truncated training loop over n pairs (a_t, y_t), with the network unfolded for k steps.
 
-    for t = 0 .. n - k:   unfold k instances of f from the context x over a_t .. a_{t+k-1}, and g at the end      (1)
-                          compare with y_{t+k-1}, propagate back through all k, sum, update f and g                (2)
-                          x := f(x, a_t)                                                                           (3)
+    for t = 0 .. n - k - 1:   unfold k instances of f from the context x over a_t .. a_{t+k-1}, and g at the end  (1)
+                              compare with y_{t+k}, propagate back through all k, sum, update f and g              (2)
+                              x := f(x, a_t), with the new f                                                       (3)
 
-The task is an echo: y_t = a_{t-lag}. The input that an error belongs to is one of the k fed where k > lag; where
-k = lag it is the last one that the context x holds, which the first instance's dW_hh = x^T delta still sees. With
-k < lag no update can tell how W_hh should carry it. Indices are ours: compared is the pair of the last input fed.
+The task is an echo of the last input fed but `lag`: y_s = a_{s-1-lag}. The input that an error belongs to is one of the k
+fed where k > lag; where k = lag it is the last one that the context x holds, which the first instance's dW_hh = x^T delta
+still sees. With k < lag no update can tell how W_hh should carry it.
 Source: the well-known loop of truncated BPTT; Williams and Peng (1990) call it BPTT(h).
 """
 
@@ -20,15 +20,16 @@ from conformance.studies.intervals import log_band, log_interval
 from conformance.studies.networks import Array, Named, draw, excess, gradients, last_step, pose, step
 from oracle.budget import Model
 from oracle.truth import find_truth
+from properties.training import truncated
 
 H, ROWS, RATE, CLIP = 12, 8, 0.1, 1.0
 LAGS = (2, 4)
 
 
 def echo(rng: np.random.Generator, n: int, lag: int) -> tuple[Array, Array]:
-    """Signs, and the same signs `lag` steps later: (n,ROWS,1) twice; before there is one to echo, 0."""
+    """Signs a, and y_s = a_{s-1-lag}: (n,ROWS,1) twice; before there is one to echo, 0."""
     a = rng.choice([-1.0, 1.0], (n, ROWS, 1))
-    return a, np.concatenate([np.zeros((lag, ROWS, 1)), a[: n - lag]])
+    return a, np.concatenate([np.zeros((lag + 1, ROWS, 1)), a[: n - lag - 1]])
 
 
 def train(seed: int, lag: int, k: int, n: int, looks: list[int]) -> list[float]:
@@ -37,19 +38,24 @@ def train(seed: int, lag: int, k: int, n: int, looks: list[int]) -> list[float]:
     params = draw(rng, "elman", 1, H, 1)
     test, (a, y) = echo(rng, 200, lag), echo(rng, n, lag)
     x, errors = np.zeros((ROWS, H)), []
-    for t in range(n - k + 1):
-        if t in looks:
+    for window in truncated(n, k):
+        if window.start in looks:
             errors.append(error_on(params, *test, lag))
-        _, answer, _ = last_step("elman", params, a[t : t + k], y[t + k - 1], h0=x)
-        x = answer["h"][0]  # (3)
-        params = step(params, answer, RATE, CLIP)
+        _, answer, _ = last_step("elman", params, a[window.start : window.stop], y[window.target], h0=x)  # (1)
+        params = step(params, answer, RATE, CLIP)  # (2)
+        x = answered(params, a[window.start : window.start + 1], h0=x)["h"][0]  # (3)
     return [*errors, error_on(params, *test, lag)]
 
 
 def error_on(params: Named, a: Array, y: Array, lag: int) -> float:
     """The mean squared error where there is something to echo; answering 0 has error 1."""
-    o = gradients(pose("elman", params, a, Loss("cotangent", g=np.zeros(y.shape))))["o"]
-    return float(np.mean((o[lag:] - y[lag:]) ** 2))
+    o = answered(params, a)["o"][:-1]  # o_s is compared with y_{s+1}
+    return float(np.mean((o[lag:] - y[lag + 1 :]) ** 2))
+
+
+def answered(params: Named, a: Array, **start: Array) -> Named:
+    """The trainer's states and outputs over a (T,ROWS,1), without a loss."""
+    return gradients(pose("elman", params, a, Loss("cotangent", g=np.zeros((len(a), ROWS, 1))), **start))
 
 
 def run(run: Run) -> Found:
