@@ -4,13 +4,15 @@
                               compare with y_{t+k}, propagate back through all k, sum, update f and g              (2)
                               x := f(x, a_t), with the new f                                                       (3)
 
-The task is an echo of the last input fed but `lag`: y_s = a_{s-1-lag}. The input that an error belongs to is one of the k
-fed where k > lag; where k = lag it is the last one that the context x holds, which the first instance's dW_hh = x^T delta
-still sees. With k < lag no update can tell how W_hh should carry it.
+The task is an echo of the last input fed but `lag`: y_s = a_{s-1-lag}. The input that an error belongs to is one of the
+k fed where k > lag; where k = lag it is the last one that the context x holds, which the first instance's
+dW_hh = x^T delta still sees. With k < lag no update can tell how W_hh should carry it.
 Source: the well-known loop of truncated BPTT; Williams and Peng (1990) call it BPTT(h).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +55,7 @@ def error_on(params: Named, a: Array, y: Array, lag: int) -> float:
     return float(np.mean((o[lag:] - y[lag + 1 :]) ** 2))
 
 
-def answered(params: Named, a: Array, **start: Array) -> Named:
+def answered(params: Named, a: Array, **start: Any) -> Named:
     """The trainer's states and outputs over a (T,ROWS,1), without a loss."""
     return gradients(pose("elman", params, a, Loss("cotangent", g=np.zeros((len(a), ROWS, 1))), **start))
 
