@@ -24,6 +24,7 @@ from conformance.results import (
     suite_version,
     write_results,
 )
+from conformance.stopping import STOP
 from conformance.targets import DEFAULT, Setting, Target, forget, known
 from conformance.workers import Remote
 from oracle import canary
@@ -98,7 +99,11 @@ def run(plan: Plan, progress: Progress) -> dict[str, Any]:
         sitting = Sitting(plan, [target for _, target, _ in loaded if target is not None], notes)
         stopped: KeyboardInterrupt | None = None
         try:
-            sitting.judge(progress)
+            try:
+                sitting.judge(progress)
+            except Exception:
+                STOP.check()  # what a signal left behind is no fault of anyone's
+                raise
         except KeyboardInterrupt as error:
             stopped = error
     finally:
@@ -205,6 +210,7 @@ class Sitting:
         try:
             with contextlib.closing(judge_items(left, self.plan.jobs)) as found:
                 for item, judged in found:
+                    STOP.check()  # what was found on the way out is not kept
                     if self.plan.resume:
                         for one in judged:
                             journal.agree(compiled, one.compiled)

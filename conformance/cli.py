@@ -13,10 +13,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
-from conformance.commands.stopping import signal_of
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.render import visible
 from conformance.results import suite_version
+from conformance.stopping import signal_of
 
 COMMANDS = (
     "certify",

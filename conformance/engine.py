@@ -22,6 +22,7 @@ from bptt.problem import Problem
 from conformance.bench import TargetBench, digest
 from conformance.cases import Saved
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
+from conformance.stopping import STOP
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
 from properties.deletions import deletions
@@ -176,6 +177,7 @@ class Search:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the run, nor pass for a verdict
             finding.verdict, finding.message = "error", f"the suite itself failed: {describe(error)}"
+        STOP.check()
         finding.seconds = time.perf_counter() - start
         return finding
 
@@ -284,6 +286,7 @@ class Search:
     def _outcome(self, case: Case) -> Outcome:
         name = self._name(case)
         if name not in self.outcomes:
+            STOP.check()
             outcome = judge(self.prop, case, self.bench)
             self.outcomes[name] = outcome
             self.timeouts += outcome.verdict == "timeout"

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from conformance import journal, targets
+from conformance import engine, journal, targets
 from conformance.bench import digest
 from conformance.cli import main
-from conformance.commands.stopping import Terminated, stoppable
 from conformance.engine import PROFILES
+from conformance.errors import UsageError
 from conformance.items import Item, judge_item
 from conformance.journal import NAME
 from conformance.progress import PlainProgress
 from conformance.render import validate
+from conformance.stopping import STOP, Terminated, stoppable
 from tests.test_again import SOURCE
 
 GOOD = Path(__file__).parent / "adapters" / "good.py"
@@ -221,13 +222,39 @@ def test_signal_amid_the_garbage_collector_is_not_lost(capsys):
             os.kill(os.getpid(), signal.SIGTERM)
             [None for _ in range(1000)]  # the handler runs here, and what it raises is lost
 
-    with stoppable() as stop:
-        stop.check()
+    with stoppable():
+        STOP.check()
         gc.callbacks.append(during)
         gc.collect()
         with pytest.raises(Terminated):
-            stop.check()
+            STOP.check()
+    STOP.check()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("trips", [AssertionError, UsageError])
+def test_signal_that_becomes_another_exception_is_still_a_signal(capsys, monkeypatch, trips):
+    """As when a library, left in the midst of its work, finds its own state wrong on the way out."""
+    judge, asked = engine.judge, []
+
+    def tripping(*arguments):
+        asked.append(arguments)
+        if len(asked) != 40:
+            return judge(*arguments)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return [None for _ in range(1000)]
+        except KeyboardInterrupt:
+            raise trips("on the way out") from None
+
+    monkeypatch.setattr(engine, "judge", tripping)
+    assert certify() == 143
+    assert len(asked) == 40
+    assert capsys.readouterr().err.endswith("bpttcheck: interrupted\n")
+    assert 0 < results(REPORTS)["incomplete"]["findings"] < PLANNED
+    assert certify("--resume") == 1
+    assert whole_again()
 
 
 def test_journal_gives_back_the_problems_that_are_to_be_diagnosed():

@@ -15,12 +15,12 @@ from conformance.belongings import former, remove_former
 from conformance.cases import read_folder
 from conformance.certify import Interrupted, Plan, exit_status, run, select
 from conformance.commands.setting import add_setting, setting_of
-from conformance.commands.stopping import Heedful, stoppable
 from conformance.engine import PROFILES
 from conformance.messages import quoted
 from conformance.progress import progress_for
 from conformance.render import print_summary, render, visible
 from conformance.results import prepare_directory
+from conformance.stopping import stoppable
 from properties.base import Property
 
 HELP = "judge implementations and write a conformance report"
@@ -117,8 +117,8 @@ def _certify(arguments: argparse.Namespace, properties: Sequence[Property]) -> i
     )
     before, began = former(arguments.report_dir), time.time()
     try:
-        with stoppable() as stop:
-            results = run(plan, Heedful(progress_for(verbose=arguments.verbose, quiet=arguments.quiet), stop))
+        with stoppable():
+            results = run(plan, progress_for(verbose=arguments.verbose, quiet=arguments.quiet))
     except Interrupted as stopped:
         _tell_interrupted(stopped, arguments)
         raise

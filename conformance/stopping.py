@@ -1,7 +1,8 @@
 """A run that is told to end: Ctrl-C and SIGTERM alike raise KeyboardInterrupt, so that it can keep what it has.
 
 An exception out of a signal's handler is lost where the signal comes amid a callback of the garbage collector or a
-destructor. So the handler also takes a note, and whoever runs for long asks after each finding.
+destructor, and becomes another one where a library on its way out trips over what it left half done. So the handler
+also takes a note, and whoever runs for long asks: before each case, and before what was found is kept.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
-
-from conformance.certify import Planned, Progress
 
 
 class Terminated(KeyboardInterrupt):
@@ -34,39 +33,26 @@ class Stop:
         raise self.told
 
     def check(self) -> None:
-        """Raise what was lost."""
+        """Raise what may have been lost."""
         if self.told is not None:
             raise self.told
 
 
-class Heedful:
-    """A display that also asks, after each finding, whether the run was told to end."""
-
-    def __init__(self, progress: Progress, stop: Stop) -> None:
-        self.progress, self.stop = progress, stop
-
-    def begin(self, planned: Sequence[Planned], done: int, jobs: int) -> None:
-        self.progress.begin(planned, done, jobs)
-
-    def finding(self, target: str, finding: Mapping[str, Any]) -> None:
-        self.progress.finding(target, finding)
-        self.stop.check()
-
-    def end(self) -> None:
-        self.progress.end()
+STOP = Stop()
+"""This process's: signals are the process's own."""
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[Stop]:
+def stoppable() -> Iterator[None]:
     """Within, SIGTERM raises Terminated; Ctrl-C KeyboardInterrupt, unless it is ignored, as in a shell's background."""
-    stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's business
-        yield stop
+        yield
         return
+    STOP.told = None
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
-    before = {number: signal.signal(number, stop.handle) for number in numbers}
+    before = {number: signal.signal(number, STOP.handle) for number in numbers}
     hook = sys.unraisablehook
 
     def quiet(lost: Any) -> None:
@@ -75,8 +61,9 @@ def stoppable() -> Iterator[Stop]:
 
     sys.unraisablehook = quiet
     try:
-        yield stop
+        yield
     finally:
+        STOP.told = None
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -91,4 +78,4 @@ def signal_of(error: BaseException | None) -> int:
     return signal.SIGINT
 
 
-__all__ = ["Heedful", "Stop", "Terminated", "signal_of", "stoppable"]
+__all__ = ["STOP", "Stop", "Terminated", "signal_of", "stoppable"]
