@@ -82,7 +82,7 @@ def _budget(solution: Solution, model: Model) -> Budget:
         arrays["dW_hy"] += model.lost(count) * nonzero(rows.T, sent)
         arrays["db_y"] = (Ddo + n * computed).sum(axis=(0, 1)) + model.lost(count) * (computed.sum(axis=(0, 1)) > 0)
         scales |= {"dW_hy": hs.T @ loss.scale.reshape(flat), "db_y": loss.scale.sum(axis=(0, 1))}
-        largest = max(largest, float((rows.T @ sent).max(initial=0.0)), float(sent.sum(axis=0).max(initial=0.0)))
+        largest = float(np.max([largest, (rows.T @ sent).max(initial=0.0), sent.sum(axis=0).max(initial=0.0)]))
     sums = [M, *(backward.size[k] + model.u * backward.error[k] for k in backward.size)]
     peak = np.max([largest, backward.peak, *(np.max(values, initial=0.0) for values in sums)])
     weights = [float(weight) for weight in row_weights(problem) if weight]
@@ -173,7 +173,7 @@ def _parameters(
 
     def give(i: int, value: Floats, size: Floats, terms: Floats) -> None:
         nonlocal largest
-        largest = max(largest, float(size.max(initial=0.0)))
+        largest = float(np.maximum(largest, size.max(initial=0.0)))  # NaN stays: then nothing is bounded
         found[i] = found[i] + value if i in found else value
         terms_of[i] = terms_of[i] + terms if i in terms_of else terms
 

@@ -323,7 +323,7 @@ class _Backward:
         products = self.products[k]
         V = at.V @ products.W
         bounds, sizes = at.bounds @ products.size, computed @ products.size
-        self.peak = max(self.peak, float(sizes.max(initial=0.0)))
+        self.peak = float(np.maximum(self.peak, sizes.max(initial=0.0)))  # NaN stays: then nothing is bounded
         for columns in products.x:
             into.inputs[k][t] += np.abs(V[..., columns]).sum(axis=1) + bounds[0, :, columns]
         lost = computed.max(axis=-1, keepdims=True) > 0
