@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from bptt.cells import CELLS
 from conformance.errors import UsageError
-from conformance.render import ReportError, load_file, visible
+from conformance.render import ReportError, load_file
 from conformance.render.html import GLYPHS
+from conformance.render.templates import environment
 from conformance.render.terminal import SEVERITY, duration, percent, ratio, shorten, tally
 from conformance.results import suite_version
 from properties import PROPERTIES
@@ -100,16 +101,9 @@ def to_page(reports: Sequence[Report], wrong: Sequence[str], beside: Path) -> st
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters.update(duration=duration, percent=percent, ratio=ratio, shorten=shorten)
-    return environment.get_template("matrix.html.j2")
+    found = environment(Path(__file__).parent)
+    found.filters.update(duration=duration, percent=percent, ratio=ratio, shorten=shorten)
+    return found.get_template("matrix.html.j2")
 
 
 def _row(report: Report, target: Mapping[str, Any], beside: Path) -> dict[str, Any]:

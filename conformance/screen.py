@@ -10,12 +10,22 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-ASCII = str.maketrans({"→": "->", "÷": "/", "·": "-", "…": "~", "✓": "+", "✗": "x", "○": "o", "–": "-"})
+ASCII = str.maketrans({"→": "->", "÷": "/", "·": "-", "…": "~", "✓": "+", "✗": "x", "○": "o", "–": "-", "─": "-"})
 
 
 def coloured(stream: TextIO) -> bool:
     """Whether a stream wants colours (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """A text in what the stream's encoding has: plain signs for ours, escapes for all else."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 def write(lines: Sequence[Text], stream: TextIO) -> None:
@@ -32,12 +42,7 @@ def write(lines: Sequence[Text], stream: TextIO) -> None:
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
     text = "".join(line.rstrip() + "\n" for line in buffer.getvalue().splitlines())
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    stream.write(text)
+    stream.write(encodable(text, stream))
 
 
-__all__ = ["coloured", "write"]
+__all__ = ["coloured", "encodable", "write"]

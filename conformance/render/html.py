@@ -13,10 +13,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from conformance.render.badge import chart
 from conformance.render.pictures import pictures
+from conformance.render.templates import Lines, environment
 from conformance.render.terminal import (
     FAILURES,
     SEVERITY,
@@ -28,7 +27,6 @@ from conformance.render.terminal import (
     ratio,
     shorten,
     tally,
-    visible,
 )
 
 if TYPE_CHECKING:
@@ -69,43 +67,23 @@ def to_html(results: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-    environment.filters.update(
+    found = environment(Path(__file__).parent)
+    found.filters.update(
         count=_count,
         decimal=_decimal,
         diagnosis=diagnosis_text,
         duration=duration,
         href=_href,
-        lines=_Lines,
+        lines=Lines,
         percent=percent,
         ratio=ratio,
         shorten=shorten,
     )
-    environment.globals.update(glyphs=GLYPHS, classes=_TARGET_CLASSES, entry=entry, tally=tally, lists=_LISTS)
-    return environment.get_template("report.html.j2")
+    found.globals.update(glyphs=GLYPHS, classes=_TARGET_CLASSES, entry=entry, tally=tally, lists=_LISTS)
+    return found.get_template("report.html.j2")
 
 
 _TARGET_CLASSES = {"certified": ("pass", "✓"), "not conformant": ("fail", "✗"), "no verdict": ("unsure", "○")}
-
-
-class _Lines(str):
-    """A text whose line ends are kept."""
-
-    __slots__ = ()
-
-
-def _finalize(value: object) -> object:
-    """Make what does not print visible, in every string that the template prints."""
-    if isinstance(value, _Lines):
-        return visible(str(value), lines=True)
-    return visible(value) if type(value) is str else value
 
 
 def _count(number: float) -> str:

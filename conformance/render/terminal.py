@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import shutil
 import textwrap
 from collections import Counter
@@ -20,6 +19,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from conformance.screen import coloured, encodable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TextIO
@@ -30,7 +31,6 @@ SEVERITY = ("fail", "crash", "timeout", "error", "inconclusive", "pass", "unsupp
 """The verdicts of a finding, the gravest first."""
 
 _COLOURS = {"certified": "green", "not conformant": "red", "no verdict": "yellow"}
-_ASCII = str.maketrans({"÷": "/", "·": "-", "─": "-", "…": "~", "–": "-"})
 WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
 _SHOWN = 10
 _MESSAGE_LINES = 12
@@ -243,12 +243,6 @@ def _body(finding: Mapping[str, Any]) -> list[str]:
 def print_summary(results: Mapping[str, Any], stream: TextIO) -> None:
     """Print the summary: in colour on a terminal unless NO_COLOR is set, else plain text for 80 columns."""
     terminal = stream.isatty()
-    colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size((80, 24)).columns if terminal else 80
-    text = to_text(results, width=width, colour=colour, fold=terminal)  # a log keeps its lines whole
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    stream.write(text)
+    text = to_text(results, width=width, colour=coloured(stream), fold=terminal)  # a log keeps its lines whole
+    stream.write(encodable(text, stream))
