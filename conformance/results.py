@@ -173,7 +173,7 @@ def certified_json(executed: Sequence[Executed], findings: Sequence[Mapping[str,
         "unclaimed": sorted(set().union(*(one.unclaimed for one in executed))) if executed else [],
         "examples": examples,
         "conclusive_share": round(sum(f["conclusive"] for f in findings) / examples, 6) if examples else None,
-        "worst_error_over_budget": plain(max(ratios, default=None)),
+        "worst_error_over_budget": plain(max(ratios, default=None, key=lambda ratio: (math.isnan(ratio), ratio))),
     }
 
 

@@ -89,7 +89,9 @@ class TrainingTrajectory(Property):
             notes.append(f"the loop ends where the weights leave the range of numbers: {error}")
         except KeyError as key:  # a target may leave out what the loop needs; its gradients are judged all the same
             notes.append(f"the loop ends where {key} is not claimed")
-        return Judgement((*comparisons, *trajectory.found, *_moved(trajectory)), tuple(notes))
+        # The updates are the suite's own: that they round once is no measure of the target.
+        ours = [c for c in trajectory.roundings if not c.holds]
+        return Judgement((*comparisons, *ours, *trajectory.found, *_moved(trajectory)), tuple(notes))
 
 
 class _Wrong(Exception):
@@ -184,7 +186,7 @@ def judge_loop(loop: Loop, problem: Problem, y: Any, plan: list[Window], rate: F
         params = asked[j + 1][0].params if j + 1 < len(asked) else last
         if not followed(trajectory, Update(posed, answer, dict(params)), y, plan, j):
             break
-    return Judgement((count, *trajectory.found, *_moved(trajectory)))
+    return Judgement((count, *trajectory.roundings, *trajectory.found, *_moved(trajectory)))
 
 
 PROPERTY = TrainingTrajectory()

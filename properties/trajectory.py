@@ -45,7 +45,8 @@ PREC = 256
 class Trajectory:
     """The exact trajectory beside a loop's: `follow` each update, then `moved` compares what all of them did.
 
-    `found` holds the comparisons so far: of what was posed, and of the weights, with (2) to (4).
+    `found` holds the comparisons so far: of what was posed, and of the weights, with (2) to (4); `roundings` those of
+    the updates themselves, r_j.
     """
 
     def __init__(self, problem: Problem, rate: Fraction, truth: Callable[[Problem], Truth]) -> None:
@@ -61,6 +62,7 @@ class Trajectory:
         with self.N.scope():
             self.rounded = {n: [self.N.scalar(0)] * len(values) for n, values in self.exact.items()}  # the sum of r_j
         self.found: list[Comparison] = []
+        self.roundings: list[Comparison] = []
         self.updates: list[Update] = []
 
     def _points(self, array: Array) -> Balls:
@@ -84,7 +86,7 @@ class Trajectory:
                 self._move(update, y)
             except Undecided:  # a kink within the tube: any branch may be right, and nothing more can be said
                 self.radii = {name: np.full(r.shape, np.inf) for name, r in self.radii.items()}
-        return all(c.holds for c in self.found)
+        return all(c.holds for c in (*self.found, *self.roundings))
 
     def _posed(self, posed: Problem, name: str) -> Array:
         array: Array = posed.params[name] if name in posed.params else getattr(posed, name)
@@ -129,7 +131,7 @@ class Trajectory:
         u, tiny = self.model.u, self.model.eta * self.model.u
         bound = u * np.abs(array.astype(np.float64)) * (1 + 2 * u) + tiny
         points = [self.N.ratio(value) for value in exact]
-        self.found.append(self._comparison(f"rounding {name}", array, points, bound, conclusive=True))
+        self.roundings.append(self._comparison(f"rounding {name}", array, points, bound, conclusive=True))
         return [self.N.ratio(value) for value in left]
 
     def carry(self, problem: Problem, window: Window) -> None:
