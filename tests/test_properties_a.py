@@ -68,6 +68,12 @@ WRONG_CELLS = {
 FEW = Profile("x", 40, 0)
 
 
+@pytest.fixture
+def drawn_once(monkeypatch):
+    """As few examples as a profile says: drawing does not go on until twenty are conclusive."""
+    monkeypatch.setattr(engine, "ROUNDS", 1)
+
+
 class OneForm:
     """A property in one of its forms."""
 
@@ -97,6 +103,7 @@ def search(
     return Search(prop, TargetBench(found, dtype), cell, dtype, profile, 0).run()
 
 
+@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("name", "cell"), PAIRS)
 def test_property_passes_for_numpy_and_says_something(name, cell, dtype):
@@ -225,6 +232,7 @@ class Strict:
         return self.bench.run(problem)
 
 
+@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("narrow", NARROW, ids=range(len(NARROW)))
 @pytest.mark.parametrize("name", IDS)
 def test_cases_lie_within_what_a_target_offers(name, narrow, monkeypatch):
