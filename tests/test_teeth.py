@@ -75,7 +75,8 @@ def test_cache_that_forgets_a_field_is_caught_by_siblings(name):
 @pytest.mark.parametrize("name", load("mutants", "far_out").NAMES)
 def test_bug_that_shows_far_out_is_caught_by_the_fixed_problems(name):
     target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:{name}")
-    prop, bench = PROPERTIES["oracle-agreement"], TargetBench(target, "float64")
+    prop = PROPERTIES["oracle-agreement"]
+    bench = TargetBench(target, "float64", TRUTHS[prop.id, "elman", "float64"])
     assert Search(prop, bench, "elman", "float64", BRIEF, 0).run().verdict == "fail"
 
 
