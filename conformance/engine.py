@@ -104,6 +104,10 @@ class Counterexample(Exception):
     """Raised inside Hypothesis, to make it shrink."""
 
 
+class Enough(BaseException):
+    """Raised inside Hypothesis, to end its search at once: it takes an Exception for a failure, and goes on."""
+
+
 def derive_seed(seed: int, property_id: str, cell: str, dtype: str) -> int:
     """The seed of one finding.
 
@@ -262,7 +266,7 @@ class Search:
                 return  # exploring ends by the clock
             if finding.smallest is not None and not known:
                 if self.shrinks >= self.profile.shrinks or self.timeouts >= MOST_TIMEOUTS:
-                    return
+                    raise Enough
                 self.shrinks += 1
             if finding.smallest is None and known and not self.outcomes[self._name(case)].failed:
                 hypothesis.reject()  # a case counts once
@@ -277,7 +281,7 @@ class Search:
             if self.until is not None and outcome.worst is not None and outcome.worst.ratio > 0:
                 hypothesis.target(math.log10(outcome.worst.ratio), label="error / budget")
 
-        with no_constants(), contextlib.suppress(Counterexample, Flaky, Unsatisfiable):
+        with no_constants(), contextlib.suppress(Counterexample, Enough, Flaky, Unsatisfiable):
             search()
 
     def _name(self, case: Case) -> str:

@@ -71,6 +71,28 @@ def test_engine_shrinks_to_the_smallest_failure():
     assert finding.smallest.case.problem.x[0, 0, 0] == 777
 
 
+@pytest.mark.parametrize(("shrinks", "judged"), [(0, 0), (3, 3)])
+def test_engine_draws_nothing_more_where_its_shrinks_are_spent(shrinks, judged):
+    drawn, seen = [], []
+
+    class Counted(Fake):
+        def case(self, draw: Draw) -> Case:
+            drawn.append(super().case(draw))
+            return drawn[-1]
+
+    def rule(n: int) -> tuple[bool, float]:
+        seen.append((n, len(drawn)))
+        return True, 2.0 if n >= 777 else 0.5
+
+    target = Target("fake", "path", Support(), lambda _: {}, None, None)
+    profile = Profile("x", 40, shrinks)
+    finding = Search(Counted(rule), TargetBench(target, "float64"), "elman", "float64", profile, 0).run()
+    failing = next(at for at, (n, _) in enumerate(seen) if n >= 777)
+    assert len(seen) - failing - 1 >= judged  # what shrinking judges, and some of the parts that may be left out
+    assert len(drawn) <= seen[failing + judged][1] + 2  # one is drawn that is not judged, and ends the search
+    assert (finding.verdict, finding.smallest.case.problem.x[0, 0, 0] >= 777) == ("fail", True)
+
+
 def test_engine_fails_on_nan_and_where_nothing_is_conclusive():
     assert search(lambda _: (True, float("nan"))).verdict == "fail"
     assert search(lambda _: (False, 2.0)).verdict == "fail"

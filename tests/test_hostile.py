@@ -52,10 +52,9 @@ def test_sensitivities_are_derivatives(cell):
     assert abs((moved[0] - moved[1]) / 2 - want) <= (count * step) ** 2 * first + rounding
 
 
-@pytest.mark.parametrize("T", [1, 4, 12])
-@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize(("cell", "T"), [*((cell, 4) for cell in sorted(CELLS)), ("elman", 1), ("elman", 12)])
 def test_no_sign_leaves_the_budget_and_some_come_near(cell, T):
-    found = hostile.worst_of([one for seed in range(6) for one in hostile.search((cell, "float32", T, seed, 0))])
+    found = hostile.worst_of([one for seed in range(3) for one in hostile.search((cell, "float32", T, seed, 0))])
     assert len(found) == 2
     assert all(0.25 < one.ratio <= 1 for one in found)
 

@@ -19,6 +19,7 @@ import pytest
 from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support
+from conformance import engine
 from conformance.again import reproducible
 from conformance.bench import TargetBench, Truths
 from conformance.counterexample import write_script
@@ -59,15 +60,21 @@ def search(prop: str, target: str, cell: str = "elman", dtype: str = "float64", 
     return Search(PROPERTIES[prop], TargetBench(loaded, dtype), cell, dtype, profile, 0).run()
 
 
-@pytest.mark.parametrize("cell", sorted(CELLS))
-@pytest.mark.parametrize("prop", sorted(KILLS))
-def test_property_passes_numpy_and_says_something(prop, cell):
-    for dtype in ("float64", "float32"):
-        finding = search(prop, "numpy", cell, dtype)
-        assert finding.smallest is None, finding.smallest
-        assert finding.verdict in ("pass", "inconclusive"), finding.message
-        assert finding.examples >= 6
-        assert finding.conclusive >= LEAST_SHARE * finding.examples
+@pytest.mark.parametrize(
+    ("prop", "cell", "dtype"),
+    [
+        (prop, cell, ("float64", "float32")[(i + j) % 2])  # in turn; tests/deep/test_properties.py takes both
+        for i, prop in enumerate(sorted(KILLS))
+        for j, cell in enumerate(sorted(CELLS))
+    ],
+)
+def test_property_passes_numpy_and_says_something(prop, cell, dtype, monkeypatch):
+    monkeypatch.setattr(engine, "ROUNDS", 1)  # six examples, not as many as make twenty that are conclusive
+    finding = search(prop, "numpy", cell, dtype)
+    assert finding.smallest is None, finding.smallest
+    assert finding.verdict in ("pass", "inconclusive"), finding.message
+    assert finding.examples >= 6
+    assert finding.conclusive >= LEAST_SHARE * finding.examples
 
 
 @pytest.mark.parametrize(("prop", "name"), [(prop, name) for prop, names in KILLS.items() for name in names])
@@ -78,7 +85,8 @@ def test_property_alone_fails_a_wrong_target(prop, name):
 
 @pytest.mark.parametrize("cell", sorted(CELLS))
 @pytest.mark.parametrize("prop", SYMMETRIES)
-def test_symmetry_holds_of_the_exact_solutions(prop, cell):
+def test_symmetry_holds_of_the_exact_solutions(prop, cell, monkeypatch):
+    monkeypatch.setattr(engine, "ROUNDS", 1)
     loaded = in_process("numpy")
     search_ = Search(PROPERTIES[prop], TargetBench(loaded, "float64"), cell, "float64", Profile("x", 12, 0), 0)
     search_.run()
