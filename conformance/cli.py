@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from conformance.errors import TargetUnavailable, UsageError
-from conformance.render import visible
 from conformance.results import suite_version
+from conformance.screen import say
 from conformance.stopping import signal_of
 
 COMMANDS = (
@@ -116,5 +116,5 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _say(text: str, status: int) -> int:
     line = " ".join(text.split("\n"))
-    print(f"bpttcheck: {visible(line)}", file=sys.stderr)
+    say(f"bpttcheck: {line}", sys.stderr)
     return status

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
+import math
 import os
 import re
 import shlex
@@ -104,9 +106,90 @@ def test_bar_fits_80_columns_and_heeds_no_color(monkeypatch, no_color):
     text = out.getvalue()
     frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame) for frame in re.split(r"[\r\n]", text)]
     assert max(map(len, frames)) <= 80
-    (shown,) = {frame.strip() for frame in frames if "50/800" in frame}
-    assert re.fullmatch(r". ━*[╸╺]?━* +50/800 50 failed about 6 min left shared-weight-summation *", shown)
+    (shown,) = {frame.strip()[1:] for frame in frames if "50/800" in frame}  # the spinner turns
+    assert re.fullmatch(r" ━*[╸╺]?━* +50/800 50 failed about 6 min left shared-weight-summation *", shown)
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", text)) is not no_color
+
+
+WRONG = """
+from types import SimpleNamespace as NS
+from implementations.numpy_bptt import gradients as right
+SUPPORTS = {"cells": ["elman"], "activations": ["tanh"], "readouts": ["none"], "losses": ["cotangent"],
+            "truncations": ["full"], "dtypes": ["float64"], "lengths": False}
+
+def gradients(problem):
+    answer = dict(right(problem))
+    return answer | {"dW_hh": answer["dW_hh"] * 1.25 + 1}
+"""
+
+
+@pytest.fixture
+def spoken_to(monkeypatch, tmp_path):
+    """Run a command with both of its streams on a terminal of 80 columns, or none: (status, the lines)."""
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*words, terminal):
+        stream = Terminal() if terminal else io.StringIO()
+        with monkeypatch.context() as streams:
+            streams.setattr(sys, "stdout", stream)
+            streams.setattr(sys, "stderr", stream)
+            status = main(list(map(str, words)))
+        return status, stream.getvalue().splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Two vectors, and an answer of zeros to one of them."""
+    folder = tmp_path_factory.mktemp("few")
+    names = ["elman-tanh-finals-full-t7b3d5h3-single", "elman-tanh-finals-full-t6b2d3h5k4-double"]
+    assert main(["vectors", "export", "--out", str(folder / "v"), "--select", ",".join(names), "--jobs", "1"]) == 0
+    (entry,) = (e for e in json.loads((folder / "v/index.json").read_text())["vectors"] if e["id"] == names[0])
+    keys = {key: [0.5] * math.prod(shape) for key, shape in entry["arrays"].items()}
+    told = {"format": "bpttcheck-answers", "version": 1, "answers": {names[0]: {"float32": keys}}}
+    (folder / "answers.json").write_text(json.dumps(told))
+    return folder
+
+
+def test_lines_are_folded_on_a_terminal_and_whole_in_a_log(spoken_to, few, tmp_path):
+    """The same words either way; none beyond the 80th column but in a command to be copied."""
+    commands = {
+        ("certify", "numpy", "--select", "nope"): 2,
+        ("doctor", "wrong.py", "--in-process"): 1,
+        ("explore", "wrong.py", "--in-process", "--select", "oracle-agreement", "--minutes", "0.2"): 1,
+        ("replay", "CASE", "wrong.py", "--in-process"): 1,
+        ("replay", "CASE", "numpy", "--in-process"): 0,
+        ("vectors", "verify", few / "answers.json", "--vectors", few / "v"): 1,
+        ("list", "implementations"): 0,
+        ("list", "properties"): 0,
+    }
+    for words, want in commands.items():
+        case = next(iter(sorted(tmp_path.glob("cases/*.safetensors"))), None)
+        told = [case.relative_to(tmp_path) if word == "CASE" else word for word in words]
+        (status, folded), (again, whole) = spoken_to(*told, terminal=True), spoken_to(*told, terminal=False)
+        assert (status, again) == (want, want), (words, folded)
+        beyond = [line for line in folded if len(line) > 80]
+        assert not [line for line in beyond if not line.lstrip().startswith("replay: ")], words
+        assert max(map(len, whole)) > 80, words
+        if words[0] != "explore":  # its counts depend on the time
+            assert " ".join(folded).split() == " ".join(whole).split(), words
+
+
+def test_findings_told_above_a_bar_fit_80_columns(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    bar = LiveProgress(out, verbose=True)
+    bar.begin(PLAN, 0, 1)
+    bar.finding("adapters/a_longer_name.py", finding("pass", property="shared-weight-summation", cell="elman"))
+    bar.end()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert "shared-weight-summation" in text
+    assert max(map(len, re.split(r"[\r\n]", text))) <= 80
 
 
 def test_estimate_weighs_each_property_by_itself():

@@ -8,8 +8,9 @@ from pathlib import Path
 from conformance.certify import select
 from conformance.commands.setting import add_setting, setting_of, time_in
 from conformance.explore import explore
-from conformance.render import visible
+from conformance.render.terminal import many
 from conformance.results import prepare_directory
+from conformance.screen import say
 from conformance.targets import resolve
 from oracle import canary
 
@@ -45,17 +46,13 @@ def main(arguments: argparse.Namespace) -> int:
     canary.check("before the search")
     target = resolve(arguments.target, setting_of(arguments))
     prepare_directory(arguments.cases)
-
-    def say(text: str) -> None:
-        print("\n".join(visible(line) for line in text.splitlines()), flush=True)
-
     seconds = None if arguments.minutes is None else 60 * arguments.minutes
     found = explore(target, properties, arguments.cases, arguments.seed, seconds, say)
     worst = max((ratio for _, ratio in found.worst.values()), default=0.0)
     kept = len(found.failures) + len(found.worst)
     say(
-        f"{found.examples} examples in {found.rounds} rounds: {len(found.failures)} failures, "
-        f"largest error ÷ budget otherwise {worst:.3g}; {kept} cases in {arguments.cases}"
+        f"{many(found.examples, 'example')} in {many(found.rounds, 'round')}: {many(len(found.failures), 'failure')}, "
+        f"largest error ÷ budget otherwise {worst:.3g}; {many(kept, 'case')} in {arguments.cases}"
     )
     if found.failures:
         return 1

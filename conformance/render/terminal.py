@@ -32,6 +32,8 @@ SEVERITY = ("fail", "crash", "timeout", "error", "inconclusive", "pass", "unsupp
 _COLOURS = {"certified": "green", "not conformant": "red", "no verdict": "yellow"}
 _ASCII = str.maketrans({"÷": "/", "·": "-", "─": "-", "…": "~", "–": "-"})
 WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
+COMMANDS = ("replay:", "go on with:", "insert:", "bpttcheck certify")
+"""What begins a line that is to be copied."""
 _SHOWN = 10
 _MESSAGE_LINES = 12
 _NUMBERS = ("passed", "examples", "conclusive", "error÷budget")
@@ -98,6 +100,15 @@ def duration(seconds: float | str) -> str:
         return f"{number:.1f} s"
     minutes, rest = divmod(round(number), 60)
     return f"{minutes} min {rest} s"
+
+
+def many(count: int, what: str) -> str:
+    """Write a count and what is counted, in the plural but for 1.
+
+    >>> many(1, "example"), many(0, "failure")
+    ('1 example', '0 failures')
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def entry(array: str, where: Sequence[int]) -> str:
@@ -201,12 +212,12 @@ def _print_target(console: Console, target: Mapping[str, Any], *, fold: bool) ->
 
 
 def folded(line: str, width: int) -> list[str]:
-    """A line folded at spaces, what follows indented by two more; a command stays whole, to be copied.
+    """A line folded at spaces, what follows indented by two more; one that is to be copied stays whole.
 
     >>> folded("  lstm · T=1 B=1 · float64", 16)
     ['  lstm · T=1 B=1', '    · float64']
     """
-    if line.lstrip().startswith(("replay:", "go on with:")):
+    if line.lstrip().startswith(COMMANDS):
         return [line]
     indent = " " * (len(line) - len(line.lstrip()))
     after = f"{indent}  "
