@@ -486,7 +486,7 @@ def test_validate_shortens_what_it_quotes() -> None:
         (b'{"seed": 1e999}', "the number 1e999 is beyond a double"),
         (b'{"seed": ' + b"9" * 5000 + b"}", "is beyond a double"),
         (b'{"seed": 1, "seed": 2}', "the name 'seed' stands twice"),
-        (b"[]", "is not of type 'object'"),
+        (b"[]", "got a list, expected an object"),
         (b"{}", "'schema_version' is a required property"),
     ],
     ids=["empty", "cut", "encoding", "deep", "nan", "infinity", "huge", "digits", "twice", "list", "bare"],

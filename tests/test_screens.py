@@ -18,9 +18,15 @@ from pathlib import Path
 import pytest
 
 from conformance.cli import COMMANDS, build_parser, main
+from conformance.commands.replay import _passed
+from conformance.conclusion import conclude
+from conformance.engine import Finding, Outcome, Search
 from conformance.estimate import LEAST, Estimate, spoken
-from conformance.progress import EVERY, LiveProgress, PlainProgress, Silent, progress_for
-from tests.reports import finding
+from conformance.progress import EVERY, LiveProgress, PlainProgress, Silent, finding_line, progress_for
+from conformance.render.markdown import _comment
+from properties import PROPERTIES
+from properties.base import Case
+from tests.reports import finding, report, target
 
 PLAN = [("mine.py", prop, cell, "float64") for cell in ("elman", "lstm") for prop in "abcdef"]
 
@@ -177,6 +183,29 @@ def test_lines_are_folded_on_a_terminal_and_whole_in_a_log(spoken_to, few, tmp_p
         assert max(map(len, whole)) > 80, words
         if words[0] != "explore":  # its counts depend on the time
             assert " ".join(folded).split() == " ".join(whole).split(), words
+
+
+def test_one_is_said_in_the_singular():
+    assert conclude(["inconclusive"], ["dx"]) == ("no verdict", "1 of 1 finding is inconclusive")
+    assert conclude(["error", "pass", "error"], ["dx"]) == ("no verdict", "2 of 3 findings are error")
+    search = Search.__new__(Search)
+    for examples, said in ((1, "0 of 1 example was conclusive,"), (2, "0 of 2 examples were conclusive,")):
+        search.finding = Finding(PROPERTIES["memory"], "elman", "float64", examples=examples)
+        search._conclude()
+        assert search.finding.message.startswith(said)
+    one, two = report(target(name="a")), report(target(name="a"), target(name="b"), target(name="c"))
+    assert "more target" not in _comment(one, 1)
+    assert "2 more targets are in `report.html`." in _comment(two, 1)
+    assert "1 more target is in `report.html`." in _comment(two, 2)
+    assert finding_line("a", finding("pass", examples=1)).partition(": ")[2].startswith("1 example, ")
+
+
+def test_an_outcome_without_a_message_is_said_without_one(capsys):
+    case = Case(None, {})
+    assert _passed(Outcome(case, "inconclusive"), "mine.py", "float64") == 3
+    assert capsys.readouterr().out == "no verdict: mine.py: inconclusive\n"
+    assert _passed(Outcome(case, "declined", message="too large"), "mine.py", "float64") == 3
+    assert capsys.readouterr().out == "no verdict: mine.py: declined: too large\n"
 
 
 def test_findings_told_above_a_bar_fit_80_columns(monkeypatch):

@@ -90,7 +90,7 @@ def _say(verdict: Verdict) -> None:
     for message in verdict.wrong[:SHOWN]:
         say(message)
     if len(verdict.wrong) > SHOWN:
-        say(f"and {len(verdict.wrong) - SHOWN} more arrays that are wrong")
+        say(f"and {many(len(verdict.wrong) - SHOWN, 'more wrong array')}")
     lines = _missing(verdict)
     for line in lines[:SHOWN]:
         say(f"missing: {line}")

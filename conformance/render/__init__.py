@@ -55,6 +55,14 @@ FORMS = {
 
 _VERSION = 1
 _MAX_DIGITS = 300
+_KINDS = {
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 
 
 class ReportError(ValueError):
@@ -103,7 +111,9 @@ def validate(results: object) -> None:
 
     Raises: ReportError, naming the first place that is wrong, what was found and what was expected.
     """
-    version = results.get("schema_version", _VERSION) if isinstance(results, dict) else _VERSION
+    if not isinstance(results, dict):
+        raise ReportError(f"got {_KINDS[type(results)]}, expected an object with the results of `bpttcheck certify`")
+    version = results.get("schema_version", _VERSION)
     if version != _VERSION:
         raise ReportError(f"schema_version: got {_short(version)}, expected {_VERSION}: render it with its own version")
     if _quick()(results):
