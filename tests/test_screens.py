@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -290,7 +292,10 @@ def scripts(tmp_path_factory):
             command = [sys.executable, "-P", "-m", "conformance", "completion", shell]
             subprocess.run(command, stdout=file, check=True)
     (folder / "mine.py").touch()
+    (folder / "case.safetensors").touch()
     (folder / "cases").mkdir()
+    (folder / "more").mkdir()
+    (folder / "more" / "yours.py").touch()
     return folder
 
 
@@ -309,7 +314,26 @@ COMPLETED = {
     "bpttcheck certify --prof": "--profile",
     "bpttcheck certify --profile ": "smoke standard thorough",
     "bpttcheck certify --select oracle": "oracle-agreement",
+    "bpttcheck certify --select oracle-agreement,ca": "oracle-agreement,causality",
     "bpttcheck certify mi": "mine.py",
+    "bpttcheck certify num": "numpy",
+    "bpttcheck certify ": "c jax numpy torch torch-compile torch-nn cases/ more/ mine.py",
+    "bpttcheck certify numpy torch-": "torch-nn torch-compile",
+    "bpttcheck certify numpy --seed 1 torch-c": "torch-compile",
+    "bpttcheck certify more/": "more/yours.py",
+    "bpttcheck explore --select mem": "memory",
+    "bpttcheck explore --profile": "",
+    "bpttcheck doctor nu": "numpy",
+    "bpttcheck replay ": "case.safetensors cases/ more/",
+    "bpttcheck replay case.safetensors torch-n": "torch-nn",
+    "bpttcheck oracle cas": "case.safetensors cases/",
+    "bpttcheck new mine --cell elm": "elman",
+    "bpttcheck study run S1": "S1 S10 S11",
+    "bpttcheck study run cli": "clipping",
+    "bpttcheck claims C3": "C30 C31 C32 C33 C34",
+    "bpttcheck claims C01 C31": "C31",
+    "bpttcheck vectors verify --dtypes float32,bf": "float32,bfloat16",
+    "bpttcheck vectors export --select ora": "",
     "bpttcheck list c": "cells",
     "bpttcheck doctor mine.py --cell lstm_": "lstm_1997 lstm_peephole",
 }
@@ -323,7 +347,53 @@ def test_completion_completes(scripts, shell, script):
     for line, want in COMPLETED.items():
         words = [program, "-c", script, *(["bash"] if shell == "bash" else []), line]
         done = subprocess.run(words, cwd=scripts, capture_output=True, text=True, check=True)
-        assert sorted(done.stdout.split()) == sorted(want.split()), line
+        got = {word.rstrip("/") for word in done.stdout.split()}  # bash's own reader adds the slash of a folder
+        assert got == {word.rstrip("/") for word in want.split()}, line
+
+
+ZSH = """
+PS1=; fpath=($PWD/functions $fpath)
+autoload -Uz compinit; compinit -u -D
+bpttcheck() { print -r -- "$*" >> said }
+"""
+
+
+def test_completion_completes_in_zsh(scripts):
+    """Typed on a terminal, since its completion knows no other way; a word that is unique is completed."""
+    program = shutil.which("zsh")
+    if program is None:
+        pytest.skip("zsh is not installed")
+    (scripts / "functions").mkdir()
+    shutil.copy(scripts / "zsh", scripts / "functions" / "_bpttcheck")
+    (scripts / "rc").write_text(ZSH, encoding="utf-8")
+    wanted = {line.removeprefix("bpttcheck "): want for line, want in COMPLETED.items() if len(want.split()) == 1}
+    wanted |= {"certify numpy mi": "mine.py"}
+    terminal, inner = pty.openpty()
+    child = subprocess.Popen(
+        [program, "-f", "-i"],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        cwd=scripts,
+        env={**os.environ, "TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(inner)
+    try:
+        os.write(terminal, b". ./rc\n")
+        for line in wanted:
+            os.write(terminal, f"bpttcheck {line}\t\n".encode())
+        os.write(terminal, b"exit\n")
+        with contextlib.suppress(OSError):
+            while os.read(terminal, 1 << 16):
+                pass
+    finally:
+        os.close(terminal)
+        child.wait()
+    said = (scripts / "said").read_text(encoding="utf-8").splitlines()
+    assert [line.rstrip() for line in said] == [
+        " ".join([*line.split(" ")[:-1], want]) for line, want in wanted.items()
+    ]
 
 
 def test_completion_for_zsh_is_a_script_of_zsh(scripts):
