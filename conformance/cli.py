@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from conformance.errors import TargetUnavailable, UsageError
+from conformance.render.terminal import shorten
 from conformance.results import suite_version
 from conformance.screen import say
 from conformance.stopping import signal_of
@@ -36,6 +37,8 @@ COMMANDS = (
     "completion",
 )
 BAD_USAGE, NO_VERDICT = 2, 3
+LONGEST = 4000
+"""Characters of the line that says what was wrong."""
 EXAMPLES = """\
 examples:
   bpttcheck new mine                     write an adapter to fill in
@@ -131,6 +134,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _say(text: str, status: int) -> int:
-    line = " ".join(text.split("\n"))
+    line = shorten(" ".join(text.split("\n")), LONGEST)  # a target's words may be in it
     say(f"bpttcheck: {line}", sys.stderr)
     return status

@@ -22,6 +22,7 @@ from conformance.engine import Finding, Outcome
 from conformance.errors import UsageError
 from conformance.folders import obstacle
 from conformance.messages import failure_message, replay_command
+from conformance.render.terminal import bounded
 from conformance.targets import Target
 from conformance.whole import write_whole
 
@@ -97,13 +98,13 @@ def finding_json(finding: Finding, target: Target, report_dir: Path) -> dict[str
             "where": list(worst.where),
             "bound": worst.note or None,
         },
-        "message": finding.message,
-        "notes": finding.notes,
+        "message": "",
+        "notes": [bounded(note) for note in finding.notes],
         "counterexample": None,
     }
     if finding.smallest is not None:
         out["counterexample"] = _counterexample(finding, finding.smallest, target, report_dir)
-        out["message"] = finding.message
+    out["message"] = bounded(finding.message)  # whatever it holds of the target's words
     return out
 
 
@@ -126,7 +127,7 @@ def _counterexample(finding: Finding, outcome: Outcome, target: Target, report_d
         "replay": replay,
         "diagnosis": None,
         "problem": problem_json(outcome.case.problem),
-        "stderr": outcome.stderr,
+        "stderr": bounded(outcome.stderr),
         "comparison": comparison
         and {
             "array": comparison.key,

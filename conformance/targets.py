@@ -23,6 +23,7 @@ from bptt.errors import ProblemError
 from bptt.support import Support, read_support
 from conformance.errors import ContractBroken, TargetCrash, TargetUnavailable, UsageError
 from conformance.registered import Expected, Registered, registered
+from conformance.render.terminal import shorten
 from conformance.workers import Limits, Remote, Worker
 from implementations import registry, worker
 from implementations.worker import Message
@@ -196,7 +197,7 @@ def _started(text: str, kind: str, reply: Message, call: Remote) -> Target:
     if reply.get("type") != "started" or reply.get("version") != worker.PROTOCOL:
         call.process.close()
         raise UsageError(
-            f"target {text!r}: its worker speaks version {reply.get('version')!r} of the protocol, "
+            f"target {text!r}: its worker speaks version {shorten(repr(reply.get('version')), 80)} of the protocol, "
             f"expected {worker.PROTOCOL}"
         )
     file = reply.get("file")

@@ -1,6 +1,7 @@
 """Reports: results.json read as hostile input, and every other form rendered from it.
 
-`load` trusts nothing: not the size of the file, its encoding, its nesting, its numbers, nor its shape.
+`load` trusts nothing: not the size of the file, its encoding, its nesting, its numbers, nor its shape. It cuts texts
+that are longer than any of ours, since each form of the report holds them several times over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from conformance.render.junit import to_junit
 from conformance.render.markdown import to_markdown
 from conformance.render.quick import Check, compiled
 from conformance.render.sarif import to_sarif
-from conformance.render.terminal import print_summary, shorten, visible
+from conformance.render.terminal import bounded, print_summary, shorten, visible
 from conformance.whole import write_whole
 
 if TYPE_CHECKING:
@@ -164,11 +165,18 @@ def _parse(data: bytes) -> object:
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
+    found = {bounded(name): _bounded(value) for name, value in pairs}
     if len(found) != len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ReportError(f"the name {_short(twice)!r} stands twice in one object")
     return found
+
+
+def _bounded(value: object) -> object:
+    """A value without the ends of texts that no report of ours has; objects in it were bounded before."""
+    if type(value) is str:
+        return bounded(value)
+    return [_bounded(part) for part in value] if type(value) is list else value
 
 
 def _constant(name: str) -> NoReturn:

@@ -34,6 +34,8 @@ _ASCII = str.maketrans({"÷": "/", "·": "-", "─": "-", "…": "~", "–": "-"
 WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
 COMMANDS = ("replay:", "go on with:", "insert:", "bpttcheck certify")
 """What begins a line that is to be copied."""
+MOST_TEXT = 40_000
+"""Characters of a text that a report keeps; the longest of ours is what a target printed, 8 KiB in escapes."""
 _SHOWN = 10
 _MESSAGE_LINES = 12
 _NUMBERS = ("passed", "examples", "conclusive", "error÷budget")
@@ -60,6 +62,15 @@ def shorten(text: str, limit: int) -> str:
         return text
     tail = (limit - 1) // 2
     return text[: limit - 1 - tail] + "…" + text[len(text) - tail :]
+
+
+def bounded(text: str, most: int = MOST_TEXT) -> str:
+    """Cut off the end of a text that is longer than any of ours, and say how much of it is left out.
+
+    >>> bounded("a long message", 6)
+    'a long… (8 more characters)'
+    """
+    return text if len(text) <= most else f"{text[:most]}… ({many(len(text) - most, 'more character')})"
 
 
 def clip(text: str, lines: int, width: int) -> str:
