@@ -72,7 +72,7 @@ def assert_conformant(
     target      a file.py[:function], a module[:function], a name of pyproject.toml or a built-in one
     profile     "smoke", "standard" or "thorough": 20, 100 or 1,000 examples a property and configuration
     select      only these properties: their ids, in a list or separated by commas
-    seed        another seed, other problems
+    seed        any integer: another one, other problems
     python      the Python that runs the adapter; it needs NumPy and what the adapter imports
     timeout     seconds a problem
     report_dir  where the report goes; else into a temporary folder, which is kept and named if the test fails
@@ -193,7 +193,8 @@ def _verdict_text(target: Mapping[str, Any], run: _Run, shown: int = SHOWN) -> s
     name = _visible(target["name"])
     if target["verdict"] == "not conformant":
         wrong = sum(_state(f) == "wrong" for f in bad)
-        first = f"{name} is not conformant: {wrong} of {executed} findings failed ({facts})"
+        findings = "finding" if executed == 1 else "findings"
+        first = f"{name} is not conformant: {wrong} of {executed} {findings} failed ({facts})"
     else:
         first = f"{name}: no verdict: {_visible(target['reason'] or 'nothing was executed')} ({facts})"
     lines = [first, *(text for f in bad[:shown] for text in ("", _finding_text(f)))]
@@ -233,7 +234,7 @@ def _visible(text: str) -> str:
 _OPTIONS = {
     "profile": ("NAME", "smoke, standard (default) or thorough"),
     "select": ("ID,...", "only these properties"),
-    "seed": ("N", "another seed, other problems (default: 0)"),
+    "seed": ("N", "any integer: another one, other problems (default: 0)"),
     "python": ("PATH", "the Python that runs adapters"),
     "timeout": ("S", "seconds a problem"),
     "jobs": ("N", "processes that share the work (default: one a core)"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from bptt.files import to_bytes
 from bptt.problem import Problem, gradient_shapes
 from conformance.errors import ContractBroken, Declined, TargetCrash
+from conformance.render.terminal import shorten
 from conformance.targets import Target
 from conformance.workers import Local, Remote, malformed, request_for
 from implementations.worker import Broken, Message, read_answer
@@ -165,7 +166,9 @@ class TargetBench:
         if kind == "broken":
             raise ContractBroken(reason[:600])
         if kind != "answer":
-            raise ContractBroken(f"answer: got a message of type {kind!r}, want answer, unsupported or error")
+            raise ContractBroken(
+                f"answer: got a message of type {shorten(repr(kind), 80)}, want answer, unsupported or error"
+            )
         if where in self._declined:
             raise ContractBroken(
                 "support: answered this problem but declined others of the same configuration "

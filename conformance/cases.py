@@ -13,6 +13,7 @@ from bptt.errors import FileError
 from bptt.files import load_case, load_problem
 from bptt.problem import Problem
 from conformance.errors import UsageError
+from conformance.folders import no_folder
 from properties import PROPERTIES
 from properties.base import Case
 
@@ -67,7 +68,7 @@ def _companion(path: Path, extra: dict[str, Any]) -> Problem | None:
 def read_folder(folder: Path) -> Sequence[Saved]:
     """All cases of a folder, in the order of their names. Raises: UsageError, for the first file that is none."""
     if not folder.is_dir():
-        raise UsageError(f"--cases {folder}: there is no such folder; expected one with case files (.safetensors)")
+        raise UsageError(f"--cases {folder}: {no_folder(folder)}; expected a folder with case files (.safetensors)")
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise UsageError(f"--cases {folder}: no case file in it; expected files that `bpttcheck explore` wrote")

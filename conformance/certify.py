@@ -17,6 +17,7 @@ from conformance.diagnosis.attach import Failed, attach
 from conformance.engine import Profile
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.items import Item, Judged, judge_items, offers
+from conformance.render.terminal import many
 from conformance.results import (
     SCHEMA_VERSION,
     certified_json,
@@ -235,7 +236,8 @@ class Sitting:
         if stopped:
             for target in concluded.values():
                 target["verdict"] = "no verdict"
-                target["reason"] = f"interrupted after {self.done} of {len(self.planned)} findings; --resume goes on"
+                planned = many(len(self.planned), "finding")
+                target["reason"] = f"interrupted after {self.done} of {planned}; --resume goes on"
         return concluded
 
 

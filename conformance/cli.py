@@ -11,11 +11,13 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from conformance.errors import TargetUnavailable, UsageError
-from conformance.render import visible
+from conformance.render.terminal import shorten
 from conformance.results import suite_version
+from conformance.screen import say
 from conformance.stopping import signal_of
 
 COMMANDS = (
@@ -35,6 +37,8 @@ COMMANDS = (
     "completion",
 )
 BAD_USAGE, NO_VERDICT = 2, 3
+LONGEST = 4000
+"""Characters of the line that says what was wrong."""
 EXAMPLES = """\
 examples:
   bpttcheck new mine                     write an adapter to fill in
@@ -80,11 +84,26 @@ def build_parser() -> Parser:
     return parser
 
 
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The command line as its parser has it. Raises: UsageError, with the way out for a file named like an option."""
+    try:
+        return build_parser().parse_args(words)
+    except UsageError as error:
+        for word in words:
+            if word.startswith("-") and "=" not in word and (_is_adapter(word) or Path(word).is_file()):
+                raise UsageError(f"{word} reads as an option; expected ./{word} for the file of that name") from error
+        raise
+
+
+def _is_adapter(word: str) -> bool:
+    return word.partition(":")[0].endswith(".py")
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit status."""
     words = list(sys.argv[1:] if words is None else words)
     try:
-        arguments = build_parser().parse_args(words)
+        arguments = parsed(words)
         arguments.words = words
         status: int = _run(arguments)
         sys.stdout.flush()
@@ -115,6 +134,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _say(text: str, status: int) -> int:
-    line = " ".join(text.split("\n"))
-    print(f"bpttcheck: {visible(line)}", file=sys.stderr)
+    line = shorten(" ".join(text.split("\n")), LONGEST)  # a target's words may be in it
+    say(f"bpttcheck: {line}", sys.stderr)
     return status

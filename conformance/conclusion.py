@@ -7,6 +7,7 @@ from typing import Any
 
 from conformance.bench import Executed
 from conformance.items import Judged
+from conformance.render.terminal import many
 from conformance.results import certified_json
 from conformance.targets import Setting, Target
 
@@ -64,7 +65,9 @@ def conclude(verdicts: Sequence[str], keys: Sequence[str]) -> tuple[str, str | N
         return "not conformant", None
     for verdict in ("error", "inconclusive"):
         if verdict in verdicts:
-            return "no verdict", f"{verdicts.count(verdict)} of {len(verdicts)} findings are {verdict}"
+            count = verdicts.count(verdict)
+            said = f"{count} of {many(len(verdicts), 'finding')} {'is' if count == 1 else 'are'} {verdict}"
+            return "no verdict", said
     if "pass" not in verdicts:
         return "no verdict", "nothing was executed: the target supports none of what was asked"
     if not any(key.startswith("d") for key in keys):

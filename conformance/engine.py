@@ -22,6 +22,7 @@ from bptt.problem import Problem
 from conformance.bench import TargetBench, digest
 from conformance.cases import Saved
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
+from conformance.render.terminal import many
 from conformance.stopping import STOP
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
@@ -325,6 +326,7 @@ class Search:
         elif finding.conclusive < LEAST_CONCLUSIVE or finding.conclusive < LEAST_SHARE * finding.examples:
             finding.verdict = "inconclusive"
             finding.message = (
-                f"{finding.conclusive} of {finding.examples} examples were conclusive, "
+                f"{finding.conclusive} of {many(finding.examples, 'example')} "
+                f"{'was' if finding.examples == 1 else 'were'} conclusive, "
                 f"want at least {LEAST_CONCLUSIVE} and {LEAST_SHARE:.0%}"
             )

@@ -18,6 +18,7 @@ from jinja2 import Template
 
 from bptt.cells import CELLS
 from conformance.errors import UsageError
+from conformance.folders import no_folder
 from conformance.render import ReportError, load_file
 from conformance.render.html import GLYPHS
 from conformance.render.templates import environment
@@ -43,7 +44,7 @@ class Report:
 def collect(folder: Path) -> tuple[list[Report], list[str]]:
     """(every report below a folder, by its place; what is wrong with the files that are none). Raises: UsageError."""
     if not folder.is_dir():
-        raise UsageError(f"DIR {folder}: there is no such folder; expected one with report directories in it")
+        raise UsageError(f"DIR {folder}: {no_folder(folder)}; expected a folder with report directories in it")
     paths = list(_below(folder))
     if not paths:
         raise UsageError(f"DIR {folder}: no {NAME} below it; expected report directories of `bpttcheck certify`")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from conformance.estimate import Estimate, spoken
-from conformance.render import visible
+from conformance.render.terminal import folded, many, visible
 
 EVERY = 30.0
 """Seconds between signs of life in a log."""
@@ -30,7 +30,7 @@ def finding_line(target: str, finding: Mapping[str, Any]) -> str:
     """What became of one finding, in a line."""
     f = finding
     what = f"{visible(target)} · {f['property']} · {f['cell']} · {f['dtype']}"
-    counts = f"{f['examples']} examples, {f['conclusive']} conclusive, {f['seconds']:.1f} s"
+    counts = f"{many(f['examples'], 'example')}, {f['conclusive']} conclusive, {f['seconds']:.1f} s"
     if f["verdict"] == "unsupported":
         counts = visible(f["message"])[:100]
     return f"{f['verdict']:12} {what}: {counts}"
@@ -118,7 +118,8 @@ class LiveProgress:
             at=finding["property"][:24],  # 79 columns in all
         )
         if self.verbose:
-            self.bars.console.print(finding_line(target, finding), markup=False, soft_wrap=True)
+            for part in folded(finding_line(target, finding), self.bars.console.width):
+                self.bars.console.print(part, markup=False, soft_wrap=True)
 
     def end(self) -> None:
         """Take it away."""

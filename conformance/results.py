@@ -20,7 +20,9 @@ from conformance.bench import Executed
 from conformance.counterexample import write_case, write_script
 from conformance.engine import Finding, Outcome
 from conformance.errors import UsageError
+from conformance.folders import obstacle
 from conformance.messages import failure_message, replay_command
+from conformance.render.terminal import bounded
 from conformance.targets import Target
 from conformance.whole import write_whole
 
@@ -96,13 +98,13 @@ def finding_json(finding: Finding, target: Target, report_dir: Path) -> dict[str
             "where": list(worst.where),
             "bound": worst.note or None,
         },
-        "message": finding.message,
-        "notes": finding.notes,
+        "message": "",
+        "notes": [bounded(note) for note in finding.notes],
         "counterexample": None,
     }
     if finding.smallest is not None:
         out["counterexample"] = _counterexample(finding, finding.smallest, target, report_dir)
-        out["message"] = finding.message
+    out["message"] = bounded(finding.message)  # whatever it holds of the target's words
     return out
 
 
@@ -125,7 +127,7 @@ def _counterexample(finding: Finding, outcome: Outcome, target: Target, report_d
         "replay": replay,
         "diagnosis": None,
         "problem": problem_json(outcome.case.problem),
-        "stderr": outcome.stderr,
+        "stderr": bounded(outcome.stderr),
         "comparison": comparison
         and {
             "array": comparison.key,
@@ -177,10 +179,12 @@ def certified_json(executed: Sequence[Executed], findings: Sequence[Mapping[str,
     }
 
 
-def prepare_directory(report_dir: Path) -> None:
-    """Make the report directory, or say in one line why it cannot be written. Raises: UsageError."""
+def prepare_directory(report_dir: Path, option: str = "--report-dir", such: str = "reports") -> None:
+    """Make the directory of an option, or say in one line why it cannot be written. Raises: UsageError."""
     if report_dir == Path():
-        raise UsageError("--report-dir: got nothing; expected the name of a directory, such as reports")
+        raise UsageError(f"{option}: got nothing; expected the name of a directory, such as {such}")
+    if (what := obstacle(report_dir)) is not None:
+        raise UsageError(f"{option} {report_dir}: {what}; expected a directory, or a name that is free")
     try:
         report_dir.mkdir(parents=True, exist_ok=True)
         probe = report_dir / f".{secrets.token_hex(6)}"
@@ -189,7 +193,7 @@ def prepare_directory(report_dir: Path) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         raise UsageError(
-            f"--report-dir {report_dir}: cannot be written ({why}); expected a directory of your own"
+            f"{option} {report_dir}: cannot be written ({why}); expected a directory of your own"
         ) from error
 
 

@@ -1,31 +1,20 @@
-"""Lines for a screen: in colour on a terminal unless NO_COLOR is set, plain elsewhere, in whatever encoding it has."""
+"""Lines for a screen: in colour on a terminal unless NO_COLOR is set, plain elsewhere, in whatever encoding it has.
+
+What `say` prints is folded on a terminal and whole in a log, where a program may read along.
+"""
 
 from __future__ import annotations
 
 import io
-import os
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-ASCII = str.maketrans({"→": "->", "÷": "/", "·": "-", "…": "~", "✓": "+", "✗": "x", "○": "o", "–": "-", "─": "-"})
-
-
-def coloured(stream: TextIO) -> bool:
-    """Whether a stream wants colours (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def encodable(text: str, stream: TextIO) -> str:
-    """A text in what the stream's encoding has: plain signs for ours, escapes for all else."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    return text
+from conformance.render.terminal import coloured, encodable, folded, visible
 
 
 def write(lines: Sequence[Text], stream: TextIO) -> None:
@@ -45,4 +34,15 @@ def write(lines: Sequence[Text], stream: TextIO) -> None:
     stream.write(encodable(text, stream))
 
 
-__all__ = ["coloured", "encodable", "write"]
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a text in printable characters, at once: its lines folded on a terminal, whole elsewhere."""
+    stream = sys.stdout if stream is None else stream
+    lines = [visible(line) for line in text.split("\n")]
+    if stream.isatty():
+        columns = max(shutil.get_terminal_size((80, 24)).columns, 20)
+        lines = [part for line in lines for part in folded(line, columns)]
+    stream.write(encodable("".join(line + "\n" for line in lines), stream))
+    stream.flush()
+
+
+__all__ = ["coloured", "say", "write"]

@@ -23,6 +23,7 @@ from bptt.errors import ProblemError
 from bptt.support import Support, read_support
 from conformance.errors import ContractBroken, TargetCrash, TargetUnavailable, UsageError
 from conformance.registered import Expected, Registered, registered
+from conformance.render.terminal import shorten
 from conformance.workers import Limits, Remote, Worker
 from implementations import registry, worker
 from implementations.worker import Message
@@ -76,7 +77,8 @@ def resolve(text: str, setting: Setting = DEFAULT) -> Target:
     interpreter = sys.executable if kind == "built-in" or setting.python is None else setting.python
     # -B: a worker leaves no compiled files in a user's folders
     process = Worker([interpreter, "-B", worker.__file__], start, setting.limits)
-    return _started(text, kind, _first(text, process), Remote(process))
+    reply = _first(text, process, None if interpreter == sys.executable else interpreter)
+    return _started(text, kind, reply, Remote(process))
 
 
 def _registered(one: Registered, setting: Setting) -> Target:
@@ -105,13 +107,15 @@ def _registered(one: Registered, setting: Setting) -> Target:
     return replace(target, file=_public(file), sha256=digest, expected=one.expected, place="")
 
 
-def _first(text: str, process: Worker) -> Message:
-    """A worker's answer to start. Raises: UsageError with the last line that it printed."""
+def _first(text: str, process: Worker, interpreter: str | None = None) -> Message:
+    """A worker's answer to start. Raises: UsageError with the last line that it printed, and what may be at fault."""
     try:
         return process.started()
     except (TargetCrash, ContractBroken) as error:
         said = [line for line in process.stderr.strip().splitlines() if line.strip()][-1:]
         more = f"; it printed: {said[0][:300]}" if said else ""
+        if interpreter is not None:
+            more += f"; it runs under {interpreter!r}, expected a Python interpreter that has NumPy"
         raise UsageError(f"target {text!r}: its worker {error}{more}") from error
 
 
@@ -193,7 +197,7 @@ def _started(text: str, kind: str, reply: Message, call: Remote) -> Target:
     if reply.get("type") != "started" or reply.get("version") != worker.PROTOCOL:
         call.process.close()
         raise UsageError(
-            f"target {text!r}: its worker speaks version {reply.get('version')!r} of the protocol, "
+            f"target {text!r}: its worker speaks version {shorten(repr(reply.get('version')), 80)} of the protocol, "
             f"expected {worker.PROTOCOL}"
         )
     file = reply.get("file")

@@ -26,6 +26,7 @@ import psutil
 from bptt.files import header_of
 from bptt.problem import Problem, gradient_shapes
 from conformance.errors import ContractBroken, TargetCrash, TargetTimeout
+from conformance.render.terminal import shorten
 from implementations import worker
 from implementations.worker import Arrays, Malformed, Message
 
@@ -151,7 +152,8 @@ class Worker:
             raise
         if reply.get("seq") != self._seq:
             self._end()
-            raise ContractBroken(f"answer: got that to request {reply.get('seq')!r}, want that to {self._seq}")
+            got = shorten(repr(reply.get("seq")), 80)
+            raise ContractBroken(f"answer: got that to request {got}, want that to {self._seq}")
         return reply
 
     def _end(self) -> None:

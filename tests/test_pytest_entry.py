@@ -51,7 +51,7 @@ def test_assert_conformant_says_where_why_and_how_to_see_it_again():
     with pytest.raises(bpttcheck.NotConformant) as caught:
         bpttcheck.assert_conformant(Path("mine.py:loses_last_step"), **QUICK)
     text = str(caught.value)
-    assert text.startswith("mine.py:loses_last_step is not conformant: 1 of 1 findings failed (profile smoke, seed 0)")
+    assert text.startswith("mine.py:loses_last_step is not conformant: 1 of 1 finding failed (profile smoke, seed 0)")
     assert re.search(r"  dW_hh\[0,0\]: got \S+, want \S+ .*; off by .* ulp, budget .* ulp\n", text)
     assert "diagnosis: dW_hh: the term of the last step" in text
     (report,) = re.findall(r"^report: (.*)$", text, re.MULTILINE)

@@ -8,6 +8,8 @@ import itertools
 import json
 import math
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +27,7 @@ from conformance.render.junit import to_junit
 from conformance.render.markdown import code, fenced, to_markdown
 from conformance.render.quick import compiled
 from conformance.render.sarif import to_sarif
-from conformance.render.terminal import clip, percent, ratio, shorten, to_text, visible
+from conformance.render.terminal import MOST_TEXT, clip, percent, ratio, shorten, to_text, visible
 
 Results = dict[str, Any]
 
@@ -486,7 +488,7 @@ def test_validate_shortens_what_it_quotes() -> None:
         (b'{"seed": 1e999}', "the number 1e999 is beyond a double"),
         (b'{"seed": ' + b"9" * 5000 + b"}", "is beyond a double"),
         (b'{"seed": 1, "seed": 2}', "the name 'seed' stands twice"),
-        (b"[]", "is not of type 'object'"),
+        (b"[]", "got a list, expected an object"),
         (b"{}", "'schema_version' is a required property"),
     ],
     ids=["empty", "cut", "encoding", "deep", "nan", "infinity", "huge", "digits", "twice", "list", "bare"],
@@ -965,6 +967,44 @@ def test_markdown_code_stays_in_its_cell(text: str) -> None:
 def test_markdown_fence_is_longer_than_any_inside() -> None:
     assert fenced("a\n`````\nb").startswith("``````text\n")
     assert fenced("a\n`````\nb").endswith("\n``````")
+
+
+LEFT = f"({10**7 - MOST_TEXT} more characters)"
+
+
+def test_load_cuts_texts_that_are_longer_than_any_of_ours(tmp_path: Path) -> None:
+    results, long = make_results(make_target(findings=[make_finding("fail"), make_finding()])), "x" * 10**7
+    finding = next(f for f in results["targets"][0]["findings"] if f["counterexample"])
+    finding["message"] = finding["counterexample"]["stderr"] = long
+    finding["notes"] = ["short", long]
+    results["properties"][long] = "a statement"
+    write(tmp_path, results)
+    read = load(tmp_path)
+    (found,) = (f for f in read["targets"][0]["findings"] if f["message"].startswith("xxx"))
+    kept = "x" * MOST_TEXT
+    for text in (found["message"], found["counterexample"]["stderr"], found["notes"][1], list(read["properties"])[-1]):
+        assert text == f"{kept}… {LEFT}"
+    assert found["notes"][0] == "short"
+    assert all(LEFT in path.read_text("utf-8") for path in render(tmp_path) if path.name == "report.html")
+
+
+def test_rendering_a_long_message_takes_no_more_memory_than_reading_it(tmp_path: Path) -> None:
+    """The bytes, the text of them and the message are there at once, three times the file; forms hold a cut one."""
+    results, size = make_results(make_target(findings=[make_finding("fail")])), 60 * 2**20
+    results["targets"][0]["findings"][0]["message"] = "xy\n" * (size // 4)
+    write(tmp_path, results)
+    program = (
+        "import resource, sys\n"
+        "from conformance.render import render\n"
+        "from pathlib import Path\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "render(Path(sys.argv[1]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) * 1024 < 4.5 * size
 
 
 def test_markdown_bounds_what_it_lists() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import json
+import math
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -16,9 +20,15 @@ from pathlib import Path
 import pytest
 
 from conformance.cli import COMMANDS, build_parser, main
+from conformance.commands.replay import _passed
+from conformance.conclusion import conclude
+from conformance.engine import Finding, Outcome, Search
 from conformance.estimate import LEAST, Estimate, spoken
-from conformance.progress import EVERY, LiveProgress, PlainProgress, Silent, progress_for
-from tests.reports import finding
+from conformance.progress import EVERY, LiveProgress, PlainProgress, Silent, finding_line, progress_for
+from conformance.render.markdown import _comment
+from properties import PROPERTIES
+from properties.base import Case
+from tests.reports import finding, report, target
 
 PLAN = [("mine.py", prop, cell, "float64") for cell in ("elman", "lstm") for prop in "abcdef"]
 
@@ -104,9 +114,114 @@ def test_bar_fits_80_columns_and_heeds_no_color(monkeypatch, no_color):
     text = out.getvalue()
     frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame) for frame in re.split(r"[\r\n]", text)]
     assert max(map(len, frames)) <= 80
-    (shown,) = {frame.strip() for frame in frames if "50/800" in frame}
-    assert re.fullmatch(r". ━*[╸╺]?━* +50/800 50 failed about 6 min left shared-weight-summation *", shown)
+    (shown,) = {frame.strip()[1:] for frame in frames if "50/800" in frame}  # the spinner turns
+    assert re.fullmatch(r" ━*[╸╺]?━* +50/800 50 failed about 6 min left shared-weight-summation *", shown)
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", text)) is not no_color
+
+
+WRONG = """
+from types import SimpleNamespace as NS
+from implementations.numpy_bptt import gradients as right
+SUPPORTS = {"cells": ["elman"], "activations": ["tanh"], "readouts": ["none"], "losses": ["cotangent"],
+            "truncations": ["full"], "dtypes": ["float64"], "lengths": False}
+
+def gradients(problem):
+    answer = dict(right(problem))
+    return answer | {"dW_hh": answer["dW_hh"] * 1.25 + 1}
+"""
+
+
+@pytest.fixture
+def spoken_to(monkeypatch, tmp_path):
+    """Run a command with both of its streams on a terminal of 80 columns, or none: (status, the lines)."""
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*words, terminal):
+        stream = Terminal() if terminal else io.StringIO()
+        with monkeypatch.context() as streams:
+            streams.setattr(sys, "stdout", stream)
+            streams.setattr(sys, "stderr", stream)
+            status = main(list(map(str, words)))
+        return status, stream.getvalue().splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Two vectors, and an answer of zeros to one of them."""
+    folder = tmp_path_factory.mktemp("few")
+    names = ["elman-tanh-finals-full-t7b3d5h3-single", "elman-tanh-finals-full-t6b2d3h5k4-double"]
+    assert main(["vectors", "export", "--out", str(folder / "v"), "--select", ",".join(names), "--jobs", "1"]) == 0
+    (entry,) = (e for e in json.loads((folder / "v/index.json").read_text())["vectors"] if e["id"] == names[0])
+    keys = {key: [0.5] * math.prod(shape) for key, shape in entry["arrays"].items()}
+    told = {"format": "bpttcheck-answers", "version": 1, "answers": {names[0]: {"float32": keys}}}
+    (folder / "answers.json").write_text(json.dumps(told))
+    return folder
+
+
+def test_lines_are_folded_on_a_terminal_and_whole_in_a_log(spoken_to, few, tmp_path):
+    """The same words either way; none beyond the 80th column but in a command to be copied."""
+    commands = {
+        ("certify", "numpy", "--select", "nope"): 2,
+        ("doctor", "wrong.py", "--in-process"): 1,
+        ("explore", "wrong.py", "--in-process", "--select", "oracle-agreement", "--minutes", "0.2"): 1,
+        ("replay", "CASE", "wrong.py", "--in-process"): 1,
+        ("replay", "CASE", "numpy", "--in-process"): 0,
+        ("vectors", "verify", few / "answers.json", "--vectors", few / "v"): 1,
+        ("list", "implementations"): 0,
+        ("list", "properties"): 0,
+    }
+    for words, want in commands.items():
+        case = next(iter(sorted(tmp_path.glob("cases/*.safetensors"))), None)
+        told = [case.relative_to(tmp_path) if word == "CASE" else word for word in words]
+        (status, folded), (again, whole) = spoken_to(*told, terminal=True), spoken_to(*told, terminal=False)
+        assert (status, again) == (want, want), (words, folded)
+        beyond = [line for line in folded if len(line) > 80]
+        assert not [line for line in beyond if not line.lstrip().startswith("replay: ")], words
+        if words != ("list", "implementations"):  # how long its reasons are depends on what is installed
+            assert max(map(len, whole)) > 80, words
+        if words[0] != "explore":  # its counts depend on the time
+            assert " ".join(folded).split() == " ".join(whole).split(), words
+
+
+def test_one_is_said_in_the_singular():
+    assert conclude(["inconclusive"], ["dx"]) == ("no verdict", "1 of 1 finding is inconclusive")
+    assert conclude(["error", "pass", "error"], ["dx"]) == ("no verdict", "2 of 3 findings are error")
+    search = Search.__new__(Search)
+    for examples, said in ((1, "0 of 1 example was conclusive,"), (2, "0 of 2 examples were conclusive,")):
+        search.finding = Finding(PROPERTIES["memory"], "elman", "float64", examples=examples)
+        search._conclude()
+        assert search.finding.message.startswith(said)
+    one, two = report(target(name="a")), report(target(name="a"), target(name="b"), target(name="c"))
+    assert "more target" not in _comment(one, 1)
+    assert "2 more targets are in `report.html`." in _comment(two, 1)
+    assert "1 more target is in `report.html`." in _comment(two, 2)
+    assert finding_line("a", finding("pass", examples=1)).partition(": ")[2].startswith("1 example, ")
+
+
+def test_an_outcome_without_a_message_is_said_without_one(capsys):
+    case = Case(None, {})
+    assert _passed(Outcome(case, "inconclusive"), "mine.py", "float64") == 3
+    assert capsys.readouterr().out == "no verdict: mine.py: inconclusive\n"
+    assert _passed(Outcome(case, "declined", message="too large"), "mine.py", "float64") == 3
+    assert capsys.readouterr().out == "no verdict: mine.py: declined: too large\n"
+
+
+def test_findings_told_above_a_bar_fit_80_columns(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    bar = LiveProgress(out, verbose=True)
+    bar.begin(PLAN, 0, 1)
+    bar.finding("adapters/a_longer_name.py", finding("pass", property="shared-weight-summation", cell="elman"))
+    bar.end()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert "shared-weight-summation" in text
+    assert max(map(len, re.split(r"[\r\n]", text))) <= 80
 
 
 def test_estimate_weighs_each_property_by_itself():
@@ -178,7 +293,10 @@ def scripts(tmp_path_factory):
             command = [sys.executable, "-P", "-m", "conformance", "completion", shell]
             subprocess.run(command, stdout=file, check=True)
     (folder / "mine.py").touch()
+    (folder / "case.safetensors").touch()
     (folder / "cases").mkdir()
+    (folder / "more").mkdir()
+    (folder / "more" / "yours.py").touch()
     return folder
 
 
@@ -197,7 +315,26 @@ COMPLETED = {
     "bpttcheck certify --prof": "--profile",
     "bpttcheck certify --profile ": "smoke standard thorough",
     "bpttcheck certify --select oracle": "oracle-agreement",
+    "bpttcheck certify --select oracle-agreement,ca": "oracle-agreement,causality",
     "bpttcheck certify mi": "mine.py",
+    "bpttcheck certify num": "numpy",
+    "bpttcheck certify ": "c jax numpy torch torch-compile torch-nn cases/ more/ mine.py",
+    "bpttcheck certify numpy torch-": "torch-nn torch-compile",
+    "bpttcheck certify numpy --seed 1 torch-c": "torch-compile",
+    "bpttcheck certify more/": "more/yours.py",
+    "bpttcheck explore --select mem": "memory",
+    "bpttcheck explore --profile": "",
+    "bpttcheck doctor nu": "numpy",
+    "bpttcheck replay ": "case.safetensors cases/ more/",
+    "bpttcheck replay case.safetensors torch-n": "torch-nn",
+    "bpttcheck oracle cas": "case.safetensors cases/",
+    "bpttcheck new mine --cell elm": "elman",
+    "bpttcheck study run S1": "S1 S10 S11",
+    "bpttcheck study run cli": "clipping",
+    "bpttcheck claims C3": "C30 C31 C32 C33 C34",
+    "bpttcheck claims C01 C31": "C31",
+    "bpttcheck vectors verify --dtypes float32,bf": "float32,bfloat16",
+    "bpttcheck vectors export --select ora": "",
     "bpttcheck list c": "cells",
     "bpttcheck doctor mine.py --cell lstm_": "lstm_1997 lstm_peephole",
 }
@@ -211,7 +348,53 @@ def test_completion_completes(scripts, shell, script):
     for line, want in COMPLETED.items():
         words = [program, "-c", script, *(["bash"] if shell == "bash" else []), line]
         done = subprocess.run(words, cwd=scripts, capture_output=True, text=True, check=True)
-        assert sorted(done.stdout.split()) == sorted(want.split()), line
+        got = {word.rstrip("/") for word in done.stdout.split()}  # bash's own reader adds the slash of a folder
+        assert got == {word.rstrip("/") for word in want.split()}, line
+
+
+ZSH = """
+PS1=; fpath=($PWD/functions $fpath)
+autoload -Uz compinit; compinit -u -D
+bpttcheck() { print -r -- "$*" >> said }
+"""
+
+
+def test_completion_completes_in_zsh(scripts):
+    """Typed on a terminal, since its completion knows no other way; a word that is unique is completed."""
+    program = shutil.which("zsh")
+    if program is None:
+        pytest.skip("zsh is not installed")
+    (scripts / "functions").mkdir()
+    shutil.copy(scripts / "zsh", scripts / "functions" / "_bpttcheck")
+    (scripts / "rc").write_text(ZSH, encoding="utf-8")
+    wanted = {line.removeprefix("bpttcheck "): want for line, want in COMPLETED.items() if len(want.split()) == 1}
+    wanted |= {"certify numpy mi": "mine.py"}
+    terminal, inner = pty.openpty()
+    child = subprocess.Popen(
+        [program, "-f", "-i"],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        cwd=scripts,
+        env={**os.environ, "TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(inner)
+    try:
+        os.write(terminal, b". ./rc\n")
+        for line in wanted:
+            os.write(terminal, f"bpttcheck {line}\t\n".encode())
+        os.write(terminal, b"exit\n")
+        with contextlib.suppress(OSError):
+            while os.read(terminal, 1 << 16):
+                pass
+    finally:
+        os.close(terminal)
+        child.wait()
+    said = (scripts / "said").read_text(encoding="utf-8").splitlines()
+    assert [line.rstrip() for line in said] == [
+        " ".join([*line.split(" ")[:-1], want]) for line, want in wanted.items()
+    ]
 
 
 def test_completion_for_zsh_is_a_script_of_zsh(scripts):

@@ -438,7 +438,10 @@ HOSTILE = {
     "another version": b'{"format": "bpttcheck-answers", "version": 2, "answers": {}}',
     "no vectors": LONG + b"3}",
     "an unknown id": LONG + b'{"no\\u001b[31msuch": {"float32": {}, "float64": {"dx": [1]}}}}',
+    "an unknown id with nothing in it": LONG + b'{"nope": {}}}',
+    "an unknown id with an empty dtype": LONG + b'{"nope": {"float32": {}}}}',
     "an unknown dtype": LONG + b'{"x": {"float128": {"dx": [1]}}}}',
+    "an unknown dtype with nothing in it": LONG + b'{"' + FEW[0].encode() + b'": {"float99": {}}}}',
     "dtypes that are none": LONG + b'{"x": 3}}',
     "a name twice": LONG + b'{"x": {}, "x": {}}}',
     "brackets": b"[" * 900_000,
@@ -461,6 +464,19 @@ def test_hostile_answers_are_refused_in_one_line(judge, name):
     assert (status, said.count("\n")) == (2, 1), said
     assert said.startswith("bpttcheck: ")
     assert "\x1b" not in said and len(said) < 600
+
+
+def test_names_that_there_are_not_are_said_with_those_that_there_are(judge):
+    assert "expected ids of its index.json, such as elman-" in judge(HOSTILE["an unknown id"], suffix="")[1]
+    for name in ("an unknown dtype", "an unknown dtype with nothing in it"):
+        assert "expected one of float64, float32, float16, bfloat16" in judge(HOSTILE[name], suffix="")[1]
+
+
+@pytest.mark.parametrize("content", [{}, {FEW[0]: {}}, {FEW[0]: {"float32": {}}}])
+def test_a_file_that_answers_nothing_says_so(judge, content):
+    told = {"format": "bpttcheck-answers", "version": 1, "answers": content}
+    status, said = judge(told, suffix=".json")
+    assert (status, said.splitlines()[0]) == (3, "no verdict: the file answers nothing of what was asked")
 
 
 def test_lists_without_number_are_refused_before_they_are_made(judge):

@@ -18,15 +18,19 @@ import psutil
 import pytest
 
 from bptt.problem import Loss, Problem
+from bptt.support import Support
 from conformance import workers
 from conformance.bench import TargetBench
 from conformance.cli import main
-from conformance.engine import Profile, Search
+from conformance.engine import Finding, Outcome, Profile, Search
 from conformance.errors import ContractBroken, TargetCrash, TargetTimeout, UsageError
-from conformance.targets import Setting, afresh, resolve
+from conformance.render.terminal import MOST_TEXT
+from conformance.results import finding_json
+from conformance.targets import Setting, Target, afresh, resolve
 from conformance.workers import Limits, Worker
 from implementations import worker
 from properties import PROPERTIES
+from properties.base import Case
 
 FUZZ = int(os.environ.get("BPTTCHECK_FUZZ", "3000"))
 """How many random streams an adapter's worker is asked to serve here; a tenth as many that are nearly right."""
@@ -204,15 +208,39 @@ def test_worker_that_breaks_the_protocol(how):
         ("integers", "loss: got dtype int64, want float64"),
         ("other-version", "speaks version 99 of the protocol, expected 1"),
         ("dies-at-once", "it printed: no such device"),
+        ("talkative", "got a message of type 'x+…x+', want"),
+        ("late-and-talkative", "got that to request 'x+…x+', want"),
+        ("long-version", "speaks version '9+…9+' of the protocol"),
     ],
 )
 def test_command_that_breaks_its_contract(how, said, tmp_path, monkeypatch):
     words = json.dumps([sys.executable, str(ADAPTERS / "rogue_worker.py"), how, worker.__file__])
     (tmp_path / "pyproject.toml").write_text(f"[tool.bpttcheck.implementations.rogue]\ncommand = {words}\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((ContractBroken, UsageError), match=said):
+    with pytest.raises((ContractBroken, UsageError), match=said) as caught:
         TargetBench(resolve("rogue", QUICK), "float64").run(problem())
+    assert len(str(caught.value)) < 400
     workers.close_all()
+
+
+def test_findings_cut_what_a_target_says(tmp_path):
+    bench = TargetBench(Target("mine.py", "path", Support(), dict, None, None), "float64")
+    long = "é" * 10**7
+    outcome = Outcome(Case(problem(), {}), "crash", message=long, stderr=long)
+    finding = Finding(
+        PROPERTIES["memory"], "elman", "float64", "crash", long, notes=[long], smallest=outcome, bench=bench
+    )
+    told = finding_json(finding, bench.target, tmp_path)
+    rest = f"… ({10**7 - MOST_TEXT} more characters)"
+    assert told["notes"][0] == told["counterexample"]["stderr"] == "é" * MOST_TEXT + rest
+    assert told["message"].startswith("é" * MOST_TEXT + "… (") and len(told["message"]) < MOST_TEXT + 100
+
+
+def test_line_that_says_what_was_wrong_is_bounded(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("SUPPORTS = {'cells': ['x' * 100_000]}\ndef gradients(p): ...\n")
+    assert main(["doctor", str(tmp_path / "mine.py")]) == 2
+    said = capsys.readouterr().err
+    assert 3000 < len(said) < 4100 and said.endswith("gru_reset_before, lstm, lstm_1997, lstm_peephole\n")
 
 
 def test_report_shows_what_a_crash_had_printed(tmp_path, capsys):

@@ -14,11 +14,12 @@ from conformance.alone import alone
 from conformance.belongings import former, remove_former
 from conformance.cases import read_folder
 from conformance.certify import Interrupted, Plan, exit_status, run, select
-from conformance.commands.setting import add_setting, setting_of
+from conformance.commands.setting import add_setting, seed, setting_of
 from conformance.engine import PROFILES
 from conformance.messages import quoted
 from conformance.progress import progress_for
 from conformance.render import print_summary, render, visible
+from conformance.render.terminal import many
 from conformance.results import prepare_directory
 from conformance.stopping import stoppable
 from properties.base import Property
@@ -51,7 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--profile", choices=list(PROFILES), default="standard", help="how many examples (default: standard)"
     )
     parser.add_argument("--select", metavar="ID,...", help="only these properties")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other problems (default: 0)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="any integer: another one, other problems (default: 0)"
+    )
     parser.add_argument("--jobs", type=jobs, metavar="N", help="processes that share the work (default: one a core)")
     parser.add_argument(
         "--cases", type=Path, metavar="DIR", help="judge the case files in this folder too, before anything is drawn"
@@ -138,6 +141,6 @@ def _tell_interrupted(stopped: Interrupted, arguments: argparse.Namespace) -> No
     print_summary(stopped.results, sys.stdout)
     words = [word for word in arguments.words if word != "--resume"]
     made, folder = stopped.results["incomplete"], visible(str(arguments.report_dir))
-    print(f"interrupted: {made['findings']} of {made['planned']} findings are kept in {folder}")
+    print(f"interrupted: {made['findings']} of {many(made['planned'], 'finding')} are kept in {folder}")
     said = " ".join(shlex.quote(word) if word.startswith("-") else quoted(word) for word in words)
     print(f"go on with: bpttcheck {visible(said)} --resume")

@@ -8,6 +8,7 @@ import textwrap
 import time
 from pathlib import Path
 
+from conformance.commands.setting import seed
 from conformance.errors import UsageError
 from conformance.render.terminal import visible
 from conformance.results import prepare_directory
@@ -29,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("claims", nargs="*", metavar="ID", help="which ones (default: all, C01 to C34)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the problems, and short studies")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="from which problems are drawn (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="from which problems are drawn (default: 0)")
     parser.add_argument(
         "--report-dir", type=Path, metavar="DIR", help="where to write claims.json, claims.html and claims.md"
     )

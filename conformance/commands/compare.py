@@ -15,7 +15,7 @@ from rich.text import Text
 from conformance.comparison import CLASSES, LEVELS, Compared, Pair, as_json, compare, differences, met, verdict
 from conformance.errors import UsageError
 from conformance.render import ReportError, load, load_file, visible
-from conformance.render.terminal import diagnosis_text, ratio, shorten
+from conformance.render.terminal import diagnosis_text, many, ratio, shorten
 from conformance.screen import write
 
 HELP = "hold two reports side by side: what was fixed, what regressed, what else changed"
@@ -74,7 +74,7 @@ def lines(
         yield Text(f"{word}  {_fit(str(place), 30)}  {_fit(facts, 43)}")
         if "incomplete" in results:
             made = results["incomplete"]
-            yield Text(f"     incomplete: {made['findings']} of {made['planned']} findings", style="yellow")
+            yield Text(f"     incomplete: {made['findings']} of {many(made['planned'], 'finding')}", style="yellow")
     told = differences(old, new)
     if told:
         yield Text("The runs differ, and what changed may come from that:", style="yellow")

@@ -20,7 +20,8 @@ from conformance.diagnosis import Failure, diagnose
 from conformance.diagnosis.family import SIZES, alike
 from conformance.diagnosis.forms import mended, repairs
 from conformance.errors import ContractBroken, Declined, TargetCrash, UsageError, describe
-from conformance.render import visible
+from conformance.messages import quoted
+from conformance.screen import say
 from conformance.targets import Target, resolve
 from conformance.workers import as_seen
 from oracle.errors import PrecisionExhausted
@@ -56,13 +57,13 @@ def main(arguments: argparse.Namespace) -> int:
     for visit in visits:
         visit.run()
         for line in visit.lines:
-            print(visible(line))
+            say(line)
     if not any(visit.answered or visit.found for visit in visits):
-        print(f"{visible(target.name)}: nothing could be asked")
+        say(f"{target.name}: nothing could be asked")
         return 3
     found = any(visit.found for visit in visits)
     if not found:
-        print("nothing to say: what was asked is right. The suite asks more: bpttcheck certify " + visible(target.name))
+        say(f"nothing to say: what was asked is right. The suite asks more:\n  bpttcheck certify {quoted(target.name)}")
     return int(found)
 
 

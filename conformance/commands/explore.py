@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 from conformance.certify import select
-from conformance.commands.setting import add_setting, setting_of, time_in
+from conformance.commands.setting import add_setting, seed, setting_of, time_in
 from conformance.explore import explore
-from conformance.render import visible
+from conformance.render.terminal import many
 from conformance.results import prepare_directory
+from conformance.screen import say
 from conformance.targets import resolve
 from oracle import canary
 
@@ -29,7 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="a built-in name, a file.py[:function] or a module[:function]")
     parser.add_argument("--minutes", type=minutes, metavar="M", help="how long (default: until it is stopped, Ctrl-C)")
     parser.add_argument("--select", metavar="ID,...", help="only these properties")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other problems (default: 0)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="any integer: another one, other problems (default: 0)"
+    )
     add_setting(parser)
     parser.add_argument("--cases", type=Path, default=Path("cases"), metavar="DIR", help="where to (default: cases)")
 
@@ -44,18 +47,14 @@ def main(arguments: argparse.Namespace) -> int:
     properties = select(arguments.select)
     canary.check("before the search")
     target = resolve(arguments.target, setting_of(arguments))
-    prepare_directory(arguments.cases)
-
-    def say(text: str) -> None:
-        print("\n".join(visible(line) for line in text.splitlines()), flush=True)
-
+    prepare_directory(arguments.cases, "--cases", "cases")
     seconds = None if arguments.minutes is None else 60 * arguments.minutes
     found = explore(target, properties, arguments.cases, arguments.seed, seconds, say)
     worst = max((ratio for _, ratio in found.worst.values()), default=0.0)
     kept = len(found.failures) + len(found.worst)
     say(
-        f"{found.examples} examples in {found.rounds} rounds: {len(found.failures)} failures, "
-        f"largest error ÷ budget otherwise {worst:.3g}; {kept} cases in {arguments.cases}"
+        f"{many(found.examples, 'example')} in {many(found.rounds, 'round')}: {many(len(found.failures), 'failure')}, "
+        f"largest error ÷ budget otherwise {worst:.3g}; {many(kept, 'case')} in {arguments.cases}"
     )
     if found.failures:
         return 1

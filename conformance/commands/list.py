@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 
 from bptt.cells import CELLS
-from conformance.render.terminal import folded
+from conformance.screen import say
 from implementations.registry import BUILT_IN, availability
 from properties import PROPERTIES
 
@@ -28,12 +26,12 @@ def main(arguments: argparse.Namespace) -> int:
     """Print the list."""
     if arguments.what == "implementations":
         for name, reason in availability().items():
-            print(f"{name:13} {BUILT_IN[name].summary}" if reason is None else f"{name:13} unavailable: {reason}")
+            say(f"{name:13} {BUILT_IN[name].summary}" if reason is None else f"{name:13} unavailable: {reason}")
     elif arguments.what == "properties":
         for prop in PROPERTIES.values():
             print(prop.id)
             for text in (prop.statement, f"source: {prop.source}", *([f"needs: {prop.needs}"] if prop.needs else [])):
-                _print(f"    {text}")
+                say(f"    {text}")
     else:
         for cell in CELLS.values():
             print(f"{cell.name}: {cell.title}")
@@ -42,14 +40,8 @@ def main(arguments: argparse.Namespace) -> int:
             shapes = ", ".join(
                 f"{name} ({','.join(map(str, letters(shape)))})" for name, shape in cell.shapes(1001, 7).items()
             )
-            _print(f"    parameters: {shapes}")
+            say(f"    parameters: {shapes}")
     return 0
-
-
-def _print(line: str) -> None:
-    """A line, folded on a terminal; a program that reads along gets it whole."""
-    width = shutil.get_terminal_size((80, 24)).columns - 1
-    print("\n".join(folded(line, width)) if sys.stdout.isatty() else line)
 
 
 def letters(shape: tuple[int, ...]) -> list[str]:

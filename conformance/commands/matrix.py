@@ -10,6 +10,7 @@ from pathlib import Path
 from conformance.errors import UsageError
 from conformance.matrix import collect, to_page
 from conformance.render import visible
+from conformance.screen import say
 
 HELP = "gather all reports below a folder on one page"
 EXAMPLES = """\
@@ -30,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     page = arguments.output or arguments.directory / "matrix.html"
     reports, wrong = collect(arguments.directory)
     for line in wrong:
-        print(f"left out: {visible(line)}", file=sys.stderr)
+        say(f"left out: {line}", sys.stderr)
     text = to_page(reports, wrong, page.parent)
     if page.is_dir() or not page.parent.is_dir():
         raise UsageError(f"--output {page}: cannot be written there; expected a file in a folder that exists")

@@ -13,6 +13,7 @@ from bptt.errors import FileError
 from bptt.files import load_problem
 from bptt.problem import gradient_shapes
 from conformance.errors import UsageError
+from conformance.screen import say
 from oracle.digits import MAX_DIGITS, certified_digits
 from oracle.errors import PrecisionExhausted
 
@@ -44,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         found = certified_digits(problem, arguments.digits)
     except PrecisionExhausted as error:
-        print(f"no answer: {error}")
+        say(f"no answer: {error}")
         return 3
     shapes = gradient_shapes(problem)
     if arguments.json:

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from conformance.errors import UsageError
+from conformance.folders import no_folder
 from conformance.render import ReportError, render
+from conformance.screen import say
 
 HELP = "render a report again from its results.json"
 EXAMPLES = "example:\n  bpttcheck render reports\n"
@@ -19,9 +21,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write every form of the report beside its results.json."""
+    folder = arguments.directory
+    if not folder.is_dir():
+        raise UsageError(f"DIR {folder}: {no_folder(folder)}; expected a directory with a results.json in it")
     try:
-        for path in render(arguments.directory):
-            print(path)
+        for path in render(folder):
+            say(str(path))
     except ReportError as error:
         raise UsageError(str(error)) from error
     return 0

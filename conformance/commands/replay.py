@@ -12,7 +12,7 @@ from conformance.commands.setting import add_setting, setting_of
 from conformance.engine import Finding, Outcome
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.messages import comparison_line, failure_message
-from conformance.render import visible
+from conformance.screen import say
 from conformance.targets import DEFAULT, Setting, resolve
 from implementations.registry import prompt
 from properties import PROPERTIES
@@ -50,7 +50,7 @@ def replay(
     try:
         target = resolve(name, setting)
     except TargetUnavailable as error:
-        print(f"no verdict: {visible(str(error))}")
+        say(f"no verdict: {error}")
         return 3
     prop = PROPERTIES[property_id]
     dtype = case.problem.dtype
@@ -62,7 +62,7 @@ def replay(
         ) from error
     if outcome.failed:
         finding = Finding(prop, case.problem.cell, dtype)
-        print(f"{outcome.verdict}: " + visible_lines(failure_message(finding, outcome, target.name, None)))
+        say(f"{outcome.verdict}: {failure_message(finding, outcome, target.name, None)}")
         return 1
     return _passed(outcome, target.name, dtype)
 
@@ -71,12 +71,8 @@ def _passed(outcome: Outcome, name: str, dtype: str) -> int:
     worst = outcome.worst
     line = f"; worst {comparison_line(worst, dtype)}" if worst is not None else ""
     if outcome.verdict == "pass":
-        print(f"pass: {visible(name)}{visible(line)}")
+        say(f"pass: {name}{line}")
         return 0
-    print(f"no verdict: {visible(name)}: {outcome.verdict} {visible(outcome.message)}{visible(line)}")
+    why = f": {outcome.message}" if outcome.message else ""
+    say(f"no verdict: {name}: {outcome.verdict}{why}{line}")
     return 3
-
-
-def visible_lines(text: str) -> str:
-    """Control characters made visible, line by line."""
-    return "\n".join(visible(line) for line in text.splitlines())

@@ -7,6 +7,7 @@ import math
 import shutil
 
 from conformance.errors import UsageError
+from conformance.render.terminal import shorten
 from conformance.targets import Setting
 from conformance.workers import Limits
 
@@ -37,6 +38,17 @@ def setting_of(arguments: argparse.Namespace) -> Setting:
     if python is not None and shutil.which(python) is None:
         raise UsageError(f"--python {python!r}: no such program; expected the path of a Python interpreter")
     return Setting(arguments.in_process, python, Limits(seconds=arguments.timeout))
+
+
+def seed(text: str) -> int:
+    """A seed: any integer, negative ones too, that a report can hold. Raises: ArgumentTypeError."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 1 << 63
+    if not abs(value) < 1 << 63:
+        raise argparse.ArgumentTypeError(f"got {shorten(text, 60)!r}, expected an integer between -2**63 and 2**63")
+    return value
 
 
 def seconds(text: str) -> float:

@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from conformance.errors import UsageError
 from conformance.render import visible
 from conformance.results import prepare_directory
 from oracle import canary
@@ -34,9 +33,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="list|run", required=True)
     actions.add_parser("list", help="print every study with its question")
     run = actions.add_parser("run", help="run one study and write study.json, study.html, study.md and its pictures")
-    run.add_argument("study", metavar="ID", help="as `bpttcheck study list` has it: S1 to S11, or a name")
+    run.add_argument("study", type=known, metavar="ID", help="as `bpttcheck study list` has it: S1 to S11, or a name")
     run.add_argument("--report-dir", type=Path, required=True, metavar="DIR", help="where to write")
     run.add_argument("--quick", action="store_true", help="few repetitions of small runs, to see that it works")
+
+
+def known(text: str) -> str:
+    """The id of a study, in any letters. Raises: ArgumentTypeError, with the ids that there are."""
+    from conformance.studies import STUDIES
+
+    found = next((name for name in STUDIES if name.lower() == text.lower()), None)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"study {text!r} is not known; there are {', '.join(STUDIES)}")
+    return found
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -48,13 +57,9 @@ def main(arguments: argparse.Namespace) -> int:
             print(f"{study.id:10} {study.title}")
             print(wrapped(study.question, " " * 11))
         return 0
-    known = {name.lower(): study for name, study in STUDIES.items()}
-    found = known.get(arguments.study.lower())
-    if found is None:
-        raise UsageError(f"study {arguments.study!r} is not known; there are {', '.join(STUDIES)}")
     prepare_directory(arguments.report_dir)
     canary.check("before the study")
-    return _run(found.id, arguments.report_dir, quick=arguments.quick)
+    return _run(arguments.study, arguments.report_dir, quick=arguments.quick)
 
 
 def wrapped(text: str, indent: str = "") -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bptt.problem import SIGNIFICAND
 from conformance.errors import UsageError
-from conformance.render import visible
+from conformance.render.terminal import many
+from conformance.screen import say
 from conformance.vectors.answers import read_answers
 from conformance.vectors.corpus import read_corpus
 from conformance.vectors.export import counter, export
@@ -62,11 +63,11 @@ def _export(arguments: argparse.Namespace) -> int:
     size = export(arguments.out, chosen, arguments.jobs, counter(len(chosen)))
     wrong = complaints(read_corpus(arguments.out), whole=len(chosen) == len(every))
     for line in wrong[:SHOWN]:
-        print(visible(line))
+        say(line)
     if wrong:
-        print(f"the corpus does not pass its own lint: {len(wrong)} complaints; please report it")
+        say(f"the corpus does not pass its own lint: {many(len(wrong), 'complaint')}; please report it")
         return 3
-    print(f"{len(chosen)} vectors, {size / 2**20:.1f} MiB: {visible(str(arguments.out / 'index.json'))}")
+    say(f"{many(len(chosen), 'vector')}, {size / 2**20:.1f} MiB: {arguments.out / 'index.json'}")
     return 0
 
 
@@ -87,23 +88,25 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _say(verdict: Verdict) -> None:
     for message in verdict.wrong[:SHOWN]:
-        for line in message.splitlines():
-            print(visible(line))
+        say(message)
     if len(verdict.wrong) > SHOWN:
-        print(f"and {len(verdict.wrong) - SHOWN} more arrays that are wrong")
+        say(f"and {many(len(verdict.wrong) - SHOWN, 'more wrong array')}")
     lines = _missing(verdict)
     for line in lines[:SHOWN]:
-        print(f"missing: {line}")
+        say(f"missing: {line}")
     if len(lines) > SHOWN:
-        print(f"missing: and {len(lines) - SHOWN} more")
+        say(f"missing: and {len(lines) - SHOWN} more")
     for line in verdict.unknown[:SHOWN]:
-        print(f"ignored: {visible(line)}, which the vector does not have")
+        say(f"ignored: {line}, which the vector does not have")
     says = {0: "all within budget", 1: "not conformant", 3: "no verdict"}[verdict.status]
-    print(f"{says}: {verdict.whole} of {verdict.asked} answers complete (one a vector and dtype)")
+    if verdict.asked:
+        say(f"{says}: {verdict.whole} of {verdict.asked} answers complete (one a vector and dtype)")
+    else:
+        say(f"{says}: the file answers nothing of what was asked")
     count = verdict.conclusive + verdict.vague + len(verdict.wrong)
-    print(f"arrays: {count} judged, {len(verdict.wrong)} wrong, {verdict.vague} inconclusive")
+    say(f"arrays: {count} judged, {len(verdict.wrong)} wrong, {verdict.vague} inconclusive")
     if verdict.worst[1]:
-        print(f"largest error that passed: {verdict.worst[0]:.3g} of the budget,\n  {verdict.worst[1]}")
+        say(f"largest error that passed: {verdict.worst[0]:.3g} of the budget,\n  {verdict.worst[1]}")
 
 
 def _missing(verdict: Verdict) -> list[str]:

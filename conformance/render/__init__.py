@@ -1,6 +1,7 @@
 """Reports: results.json read as hostile input, and every other form rendered from it.
 
-`load` trusts nothing: not the size of the file, its encoding, its nesting, its numbers, nor its shape.
+`load` trusts nothing: not the size of the file, its encoding, its nesting, its numbers, nor its shape. It cuts texts
+that are longer than any of ours, since each form of the report holds them several times over.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from conformance.render.junit import to_junit
 from conformance.render.markdown import to_markdown
 from conformance.render.quick import Check, compiled
 from conformance.render.sarif import to_sarif
-from conformance.render.terminal import print_summary, shorten, visible
+from conformance.render.terminal import bounded, print_summary, shorten, visible
 from conformance.whole import write_whole
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ FORMS = {
 """Every form of the report: the name of its file, and what renders it."""
 
 _VERSION = 1
+_KINDS = {
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 
 
 class ReportError(ValueError):
@@ -101,7 +110,9 @@ def validate(results: object) -> None:
 
     Raises: ReportError, naming the first place that is wrong, what was found and what was expected.
     """
-    version = results.get("schema_version", _VERSION) if isinstance(results, dict) else _VERSION
+    if not isinstance(results, dict):
+        raise ReportError(f"got {_KINDS[type(results)]}, expected an object with the results of `bpttcheck certify`")
+    version = results.get("schema_version", _VERSION)
     if version != _VERSION:
         raise ReportError(f"schema_version: got {_short(version)}, expected {_VERSION}: render it with its own version")
     if _quick()(results):
@@ -136,7 +147,7 @@ def _short(value: object) -> str:
 def _parse(data: bytes) -> object:
     """Parse JSON, strictly."""
     try:
-        return strict.loads(data)
+        return _bounded(strict.loads(data))
     except UnicodeDecodeError as error:
         raise ReportError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -145,6 +156,20 @@ def _parse(data: bytes) -> object:
         raise ReportError(_short(str(error))) from None
     except RecursionError:
         raise ReportError("not a report: nested too deeply") from None
+
+
+def _bounded(value: object) -> object:
+    """A value without the ends of texts that no report of ours has."""
+    if type(value) is str:
+        return bounded(value)
+    if type(value) is list:
+        return [_bounded(part) for part in value]
+    if type(value) is dict:
+        found = {bounded(name): _bounded(part) for name, part in value.items()}
+        if len(found) != len(value):
+            raise ReportError("two names in one object are the same but for their ends")
+        return found
+    return value
 
 
 def _write(texts: Mapping[Path, str]) -> None:

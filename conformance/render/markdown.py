@@ -11,6 +11,7 @@ from conformance.render.terminal import (
     diagnosis_text,
     duration,
     entry,
+    many,
     measured,
     percent,
     ratio,
@@ -41,12 +42,18 @@ def to_markdown(results: Mapping[str, Any]) -> str:
     return text
 
 
+def _more(count: int, what: str = "") -> str:
+    """28 more targets are, 1 more is."""
+    said = many(count, f"more {what}") if what else f"{count} more"
+    return f"{said} {'is' if count == 1 else 'are'}"
+
+
 def _comment(results: Mapping[str, Any], most: int) -> str:
     """All of it, of so many targets."""
     targets = results["targets"]
     blocks = [_targets(targets[:most])]
     if len(targets) > most:
-        blocks.append(f"{len(targets) - most} more targets are in `report.html`.")
+        blocks.append(f"{_more(len(targets) - most, 'target')} in `report.html`.")
     for target in targets[:most]:
         blocks += _target(target)
     blocks.append(
@@ -113,7 +120,7 @@ def _target(target: Mapping[str, Any]) -> list[str]:
     if failed:
         blocks += [f"### What failed in {name}", _failures(failed[:_ROWS])]
         if len(failed) > _ROWS:
-            blocks.append(f"{len(failed) - _ROWS} more are in `report.html`.")
+            blocks.append(f"{_more(len(failed) - _ROWS)} in `report.html`.")
         for finding in failed[:_MESSAGES]:
             blocks += _failure(finding)
     return blocks

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import shutil
 import textwrap
 from collections import Counter
@@ -19,8 +20,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from conformance.screen import coloured, encodable
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TextIO
@@ -31,10 +30,30 @@ SEVERITY = ("fail", "crash", "timeout", "error", "inconclusive", "pass", "unsupp
 """The verdicts of a finding, the gravest first."""
 
 _COLOURS = {"certified": "green", "not conformant": "red", "no verdict": "yellow"}
+_ASCII = str.maketrans({"→": "->", "÷": "/", "·": "-", "…": "~", "✓": "+", "✗": "x", "○": "o", "–": "-", "─": "-"})
 WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
+COMMANDS = ("replay:", "go on with:", "insert:", "bpttcheck certify")
+"""What begins a line that is to be copied."""
+MOST_TEXT = 40_000
+"""Characters of a text that a report keeps; the longest of ours is what a target printed, 8 KiB in escapes."""
 _SHOWN = 10
 _MESSAGE_LINES = 12
 _NUMBERS = ("passed", "examples", "conclusive", "error÷budget")
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether a stream wants colours (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """A text in what the stream's encoding has: plain signs for ours, escapes for all else."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -58,6 +77,15 @@ def shorten(text: str, limit: int) -> str:
         return text
     tail = (limit - 1) // 2
     return text[: limit - 1 - tail] + "…" + text[len(text) - tail :]
+
+
+def bounded(text: str, most: int = MOST_TEXT) -> str:
+    """Cut off the end of a text that is longer than any of ours, and say how much of it is left out.
+
+    >>> bounded("a long message", 6)
+    'a long… (8 more characters)'
+    """
+    return text if len(text) <= most else f"{text[:most]}… ({many(len(text) - most, 'more character')})"
 
 
 def clip(text: str, lines: int, width: int) -> str:
@@ -98,6 +126,15 @@ def duration(seconds: float | str) -> str:
         return f"{number:.1f} s"
     minutes, rest = divmod(round(number), 60)
     return f"{minutes} min {rest} s"
+
+
+def many(count: int, what: str) -> str:
+    """Write a count and what is counted, in the plural but for 1.
+
+    >>> many(1, "example"), many(0, "failure")
+    ('1 example', '0 failures')
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def entry(array: str, where: Sequence[int]) -> str:
@@ -201,12 +238,12 @@ def _print_target(console: Console, target: Mapping[str, Any], *, fold: bool) ->
 
 
 def folded(line: str, width: int) -> list[str]:
-    """A line folded at spaces, what follows indented by two more; a command stays whole, to be copied.
+    """A line folded at spaces, what follows indented by two more; one that is to be copied stays whole.
 
     >>> folded("  lstm · T=1 B=1 · float64", 16)
     ['  lstm · T=1 B=1', '    · float64']
     """
-    if line.lstrip().startswith(("replay:", "go on with:")):
+    if line.lstrip().startswith(COMMANDS):
         return [line]
     indent = " " * (len(line) - len(line.lstrip()))
     after = f"{indent}  "

@@ -12,7 +12,7 @@ known to be the wanted one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,17 +46,30 @@ Loader = Callable[[tuple[int, ...]], Array]
 
 @dataclass
 class Answers:
-    """What a file answers: (id, dtype) to the arrays by key, each to be read when its shape is known."""
+    """What a file answers.
+
+    found  (id, dtype) to the arrays by key, each to be read when its shape is known
+    named  every id to the dtypes under it, those without an array too
+    """
 
     found: dict[tuple[str, str], dict[str, Loader]] = field(default_factory=dict)
+    named: dict[str, set[str]] = field(default_factory=dict)
 
-    def add(self, path: Path, vector_id: str, dtype: str, key: str, loader: Loader) -> None:
-        """One array. Raises: UsageError for a dtype that there is not."""
-        if dtype not in SIGNIFICAND:
+    def name(self, path: Path, vector_id: str, dtypes: Iterable[str]) -> None:
+        """A vector, and dtypes in which it is answered. Raises: UsageError for a dtype that there is not."""
+        known = self.named.setdefault(vector_id, set())
+        for dtype in dtypes:
+            if dtype in SIGNIFICAND:
+                known.add(dtype)
+                continue
             raise UsageError(
                 f"{path}: {shorten(vector_id, 80)}: dtype {shorten(dtype, 40)!r}, expected one of "
                 f"{', '.join(SIGNIFICAND)}"
             )
+
+    def add(self, path: Path, vector_id: str, dtype: str, key: str, loader: Loader) -> None:
+        """One array. Raises: UsageError for a dtype that there is not."""
+        self.name(path, vector_id, [dtype])
         self.found.setdefault((vector_id, dtype), {})[key] = loader
 
 
@@ -123,6 +136,7 @@ def _of_json(path: Path, told: Any) -> Answers:
     for vector_id, dtypes in vectors.items():
         if not isinstance(dtypes, dict) or not all(isinstance(keys, dict) for keys in dtypes.values()):
             raise UsageError(f"{path}: {shorten(vector_id, 120)}: expected {{DTYPE: {{KEY: entries}}}}")
+        answers.name(path, vector_id, dtypes)
         for dtype, keys in dtypes.items():
             for key, value in keys.items():
                 answers.add(path, vector_id, dtype, key, _value(value))

@@ -19,6 +19,7 @@ from bptt.errors import FileError
 from bptt.files import load_problem
 from bptt.problem import Array, Problem
 from conformance.errors import UsageError
+from conformance.folders import obstacle
 from conformance.render.terminal import shorten
 from conformance.vectors.export import SCHEMA
 from conformance.vectors.strict import parse, read_bytes
@@ -86,6 +87,8 @@ def read_corpus(folder: Path) -> Corpus:
     """The corpus in a folder. Raises: UsageError, one line that names the file, the place and what was expected."""
     path = folder / "index.json"
     if not path.is_file():
+        if (what := obstacle(folder)) is not None:
+            raise UsageError(f"--vectors {folder}: {what}; expected a folder that `bpttcheck vectors export` wrote")
         raise UsageError(f"{path}: there is no such file; `bpttcheck vectors export --out {folder}` writes a corpus")
     index = parse(path, read_bytes(path, MOST_INDEX))
     wrong = next(_validator().iter_errors(index), None)

@@ -75,12 +75,16 @@ def verify(
 
     Raises: UsageError for an answer to a vector or in a dtype that the corpus does not have, and for broken files.
     """
-    for vector_id, dtype in answers.found:
+    for vector_id, named in answers.named.items():
         if vector_id not in corpus.vectors:
-            raise UsageError(f"{shorten(vector_id, 120)!r} is no vector of {corpus.folder}; see its index.json")
-        if dtype not in corpus.vectors[vector_id]["dtypes"]:
-            has = ", ".join(corpus.vectors[vector_id]["dtypes"])
-            raise UsageError(f"{vector_id}: has no budgets for {dtype}; expected {has}")
+            such = next(iter(corpus.vectors), "ID")
+            raise UsageError(
+                f"{shorten(vector_id, 120)!r} is no vector of {corpus.folder}; expected ids of its index.json, "
+                f"such as {such}"
+            )
+        has = corpus.vectors[vector_id]["dtypes"]
+        for dtype in sorted(named.difference(has)):
+            raise UsageError(f"{vector_id}: has no budgets for {dtype}; expected {', '.join(has)}")
     asked_in = set(dtypes) if dtypes else {dtype for _, dtype in answers.found}
     verdict = Verdict()
     given: dict[tuple[object, ...], dict[str, str]] = {}

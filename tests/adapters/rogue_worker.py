@@ -20,6 +20,8 @@ if how == "closes":
     os.close(1)
     time.sleep(10_000)
 
+VERSIONS = {"other-version": 99, "long-version": "9" * 60_000}
+
 
 def send(message, arrays=None):
     answers.write(served.encode(message, arrays or {}))
@@ -30,7 +32,7 @@ while (body := served.take(requests)) is not None:
     message, arrays = served.decode(body)
     seq = message["seq"]
     if message["type"] == "start":
-        send({"type": "started", "seq": seq, "version": 99 if how == "other-version" else 1, "supports": None})
+        send({"type": "started", "seq": seq, "version": VERSIONS.get(how, 1), "supports": None})
     elif message["type"] == "stop":
         break
     elif how == "late":
@@ -41,6 +43,10 @@ while (body := served.take(requests)) is not None:
         answers.flush()
     elif how == "strange":
         send({"type": "greetings", "seq": seq})
+    elif how == "talkative":
+        send({"type": "x" * 60_000, "seq": seq})
+    elif how == "late-and-talkative":
+        send({"type": "answer", "seq": "x" * 60_000})
     elif how == "reasonless":
         send({"type": "unsupported", "seq": seq})
     elif how == "integers":
