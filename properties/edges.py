@@ -17,6 +17,7 @@ from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
 from properties.strategies import Array, Shape, offered, probabilities, recurrent, to_dtype
+from properties.units import each_array
 
 SIZES = (  # T, B, D, H, K
     (1, 3, 2, 5, 3),
@@ -34,9 +35,16 @@ SEVERAL = (
     *((19, 9, 18, 19, 10), (18, 3, 34, 20, 9), (35, 5, 17, 37, 33)),
     *((515, 1, 1, 2, 2), (2, 1, 2, 137, 2)),
     *((4, 16, 8, 16, 8), (3, 4, 16, 32, 16), (2, 8, 64, 64, 4)),
+    *((2, 33, 34, 35, 36), (34, 18, 2, 3, 2), (2, 32, 32, 32, 32), (32, 16, 2, 2, 2)),
+    *((1, 1, 2, 257, 2), (1, 3, 2, 137, 2), (1, 2, 300, 3, 2), (1, 2, 2, 3, 300), (2, 260, 2, 2, 2)),
 )
-"""Where several axes are beyond a tile at once, where one is far beyond, and where tiles are full to the last entry."""
-BLOCKS = (Truncation("window", k=17), Truncation("chunk", k=9), Truncation("periodic", k1=5, k2=17))
+"""Where several axes are beyond a tile at once (T B too), where one is far beyond, and where tiles are full to the last
+entry."""
+TILE = 16
+BLOCKS = (
+    *(Truncation("window", k=17), Truncation("chunk", k=9)),
+    *(Truncation("periodic", k1=5, k2=17), Truncation("periodic", k1=2, k2=17)),
+)
 """Truncations that reach far and still leave some of 28 steps out."""
 ORDERS = {"ascending": [1, 2, 3, 4, 5, 6, 7], "descending": [7, 6, 5, 4, 3, 2, 1], "odd one out": [6, 3, 5, 6]}
 """Lengths in order, which a kernel that sorts rows may take another way; one that alone ends inside a block of 3."""
@@ -46,8 +54,15 @@ FAR = {"float64": 800.0, "float32": 110.0, "float16": 14.0, "bfloat16": 110.0}
 """Arguments at which exp overflows: a sigmoid or a softmax that is written carelessly turns them into NaN."""
 LOUD = {"float64": 2.0**40, "float32": 2.0**30, "float16": 2.0**12, "bfloat16": 2.0**30}
 """What cotangents and targets are multiplied by: a kernel that clips its gradients shows."""
-EXTRAS = {"empty": 4, "beyond": 3, "far": 5, "none": 4, "loud": 4}
-"""Further edges and their T: a row of length 0, a window over T, far arguments, no initial state, a large loss."""
+EXTRAS = {"empty": 4, "beyond": 3, "far": 5, "none": 4, "loud": 4, "faint": 3}
+"""Further edges and their T: a row of length 0, a window over T, far arguments, no initial state, a large loss,
+and arguments so small that a threshold beside 0 shows."""
+QUIET = {"float64": 2.0**-40, "float32": 2.0**-30, "float16": 2.0**-6, "bfloat16": 2.0**-30}
+"""What inputs, initial states and biases are multiplied by to be faint."""
+UNLIKELY = 80.0
+"""By how much one logit is below the others: a probability of 1e-35, which float32 still holds as a normal number."""
+BIAS = {"float64": 2.0**20, "float32": 2.0**10, "float16": 4.0, "bfloat16": 4.0}
+"""What is added to outputs and targets alike: their difference is exact, that of their squares is not."""
 
 
 def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
@@ -60,7 +75,7 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
         if problem is not None:
             yield problem
     for i, (extra, T) in enumerate(EXTRAS.items()):
-        for j, (loss, activation) in enumerate(_pairs(shape, far=extra == "far")):
+        for j, (loss, activation) in enumerate(_pairs(shape, far=extra in ("far", "faint"))):
             names = {name: next(turn) for name, turn in turns.items()} | {"losses": loss, "activations": activation}
             problem = generic(2000 + 10 * i + j, support, cell, dtype, (T, 3, 2, 3, 3), names)
             if problem is not None:
@@ -71,6 +86,8 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
     yield from _several(support, cell, dtype, shape)
     yield from _ordered_rows(support, cell, dtype, shape)
     yield from _long_blocks(support, cell, dtype, shape)
+    yield from _of_readouts(support, cell, dtype, shape)
+    yield from _zeros(support, cell, dtype, shape)
 
 
 def _several(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
@@ -80,9 +97,11 @@ def _several(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[
     for i, sizes in enumerate(SEVERAL):
         names: dict[str, Any] = {"readouts": next(readouts), "losses": next(losses), "activations": next(activations)}
         names |= {"truncations": shape.truncations[0], "reductions": next(reductions)}
+        if sizes[-1] > TILE and "linear" in shape.readouts:
+            names["readouts"] = "linear"  # without it K is H
         problem = generic(4000 + i, support, cell, dtype, sizes, names)
         if problem is not None:
-            yield problem if problem.loss.kind != "cross_entropy" else _labelled(problem)
+            yield problem if problem.loss.kind != "cross_entropy" else labelled(problem)
 
 
 def _long_blocks(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
@@ -98,7 +117,30 @@ def _long_blocks(support: Support, cell: str, dtype: str, shape: Shape) -> Itera
             yield replace(problem, truncation=cut)
 
 
-def _labelled(problem: Problem) -> Problem:
+def _of_readouts(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """A class that is never right and all but impossible; outputs close to their targets, both far from 0."""
+    if "linear" not in shape.readouts:
+        return
+    names: dict[str, Any] = {"readouts": "linear", "truncations": shape.truncations[0]}
+    names |= {"activations": shape.activations[0], "reductions": (shape.reductions or ("sum",))[0]}
+    for i, loss in enumerate(("cross_entropy", "squared_error")):
+        if loss not in shape.losses:
+            continue
+        problem = generic(8000 + 2 * i, support, cell, dtype, (3, 2, 2, 3, 3), names | {"losses": loss})
+        if problem is None:
+            continue
+        b_y, target = problem.params["b_y"].astype(np.float64), problem.loss.target
+        if loss == "cross_entropy":
+            b_y[-1] -= UNLIKELY
+            target = np.arange(problem.T * problem.B).reshape(problem.T, problem.B) % (problem.K - 1)
+        else:
+            assert target is not None
+            b_y, target = b_y + BIAS[dtype], to_dtype(target.astype(np.float64) + BIAS[dtype], dtype)
+        params = problem.params | {"b_y": to_dtype(b_y, dtype)}
+        yield replace(problem, params=params, loss=replace(problem.loss, target=target))
+
+
+def labelled(problem: Problem) -> Problem:
     """The same with a class a row for its probabilities: all of them in turn, the last one first."""
     count = problem.T * problem.B
     target = problem.K - 1 - np.arange(count).reshape(problem.T, problem.B) % problem.K
@@ -124,7 +166,7 @@ def _ordered_rows(support: Support, cell: str, dtype: str, shape: Shape) -> Iter
 
 
 def _empty_rows(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
-    """A row of length 0 under every truncation: its final cotangents pass through, whatever is cut."""
+    """A row of length 0 under every truncation, and nothing but such rows: final cotangents pass through them."""
     if not (shape.lengths and "cotangent" in shape.losses):
         return
     names = {"readouts": shape.readouts[0], "losses": "cotangent", "activations": shape.activations[0]}
@@ -133,6 +175,8 @@ def _empty_rows(support: Support, cell: str, dtype: str, shape: Shape) -> Iterat
         problem = generic(3000 + i, support, cell, dtype, (5, 3, 2, 3, 3), wanted)
         if problem is not None:
             yield replace(problem, lengths=np.array([5, 0, 3]))
+            if i == 0:
+                yield replace(problem, lengths=np.zeros(3, dtype=np.int64))
 
 
 def _pairs(shape: Shape, far: bool) -> list[tuple[str, str | None]]:
@@ -156,12 +200,42 @@ def _with_extra(problem: Problem, shape: Shape, extra: str) -> Problem | None:
         volume = LOUD[problem.dtype]
         scaled: dict[str, Any] = {n: to_dtype(a * volume, problem.dtype) for n, a in louder.items() if a is not None}
         return None if loss.kind == "cross_entropy" else replace(problem, loss=replace(loss, **scaled))
+    if extra == "faint":
+        return _faint(problem)
     scale = FAR[problem.dtype]
     x = to_dtype(problem.x * np.where(np.arange(T) == 1, scale, 1)[:, None, None], problem.dtype)
     params = dict(problem.params)
     if loss.kind == "cross_entropy" and "b_y" in params:
         params["b_y"] = to_dtype(params["b_y"] * scale, problem.dtype)
     return replace(problem, x=x, params=params)
+
+
+def _faint(problem: Problem) -> Problem:
+    """Inputs, initial states and biases near 0: exactly so, as powers of two."""
+    quiet = QUIET[problem.dtype]
+
+    def quieter(name: str, array: Array) -> Array:
+        small = name in ("x", "h0", "c0") or (array.ndim == 1 and name != "b_y" and array.dtype.kind == "f")
+        return to_dtype(array * quiet, problem.dtype) if small else array
+
+    return each_array(problem, quieter)
+
+
+def _zeros(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """One array after the other all zero, and it alone: whoever skips what is zero may skip too much."""
+    names = {"readouts": shape.readouts[-1], "losses": shape.losses[0], "activations": shape.activations[0]}
+    names |= {"truncations": shape.truncations[0], "reductions": (shape.reductions or ("sum",))[0]}
+    problem = generic(9500, support, cell, dtype, (3, 2, 2, 2, 2), names)
+    if problem is None:
+        return
+    for this in (dotted.split(".")[-1] for dotted, array in problem.arrays() if array.dtype.kind == "f"):
+        if problem.loss.kind == "cross_entropy" and this == "target":
+            continue
+
+        def zeroed(name: str, array: Array, this: str = this) -> Array:
+            return np.zeros_like(array) if name == this else array
+
+        yield each_array(problem, zeroed)
 
 
 def generic(

@@ -15,6 +15,7 @@ from bptt.problem import Problem
 from bptt.support import Support
 from properties.base import LAYOUTS, Bench, Case, Judgement, Property
 from properties.compare import against_truth
+from properties.edges import generic, labelled
 from properties.recipe import Draw, Recipe
 from properties.strategies import draw_problem, offered, replace_shape
 from properties.units import negated
@@ -38,6 +39,20 @@ class Memory(Property):
             return Case(draw_problem(draw, shape, support, cell, dtype), {"layout": layout})
 
         return Recipe(build)
+
+    def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
+        """Every loss in every layout, class indices and lengths among the arrays."""
+        shape, out = offered(support, cell), []
+        names = {"truncations": shape.truncations[0], "activations": shape.activations[0]}
+        names |= {"reductions": (shape.reductions or ("sum",))[0]}
+        for i, loss in enumerate(shape.losses):
+            names |= {"losses": loss, "readouts": shape.readouts[-1 - i % len(shape.readouts)]}
+            problem = generic(9001 + 2 * i, support, cell, dtype, (3, 2, 2, 3, 3), names)
+            if problem is None:
+                continue
+            posed = [problem, *([labelled(problem)] if loss == "cross_entropy" else [])]
+            out += [Case(one, {"layout": layout}) for one in posed for layout in range(len(LAYOUTS))]
+        return out
 
     def asked_too(self, case: Case) -> Sequence[Problem]:
         return [negated(case.problem)]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bptt.files import load_problem
-from bptt.problem import DTYPES, Problem
+from bptt.problem import Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
+from properties.units import in_dtype
 
 DATA = Path(__file__).parent / "data"
 
@@ -40,14 +40,3 @@ def text_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
             if kind in support.truncations:
                 yield replace(problem, truncation=Truncation(kind, k=max(1, problem.T // 3)))
                 break
-
-
-def in_dtype(problem: Problem, dtype: str) -> Problem:
-    """The same numbers in another dtype; the stored ones are float32 values."""
-
-    def cast(name: str) -> Any:
-        array = getattr(problem, name)
-        return None if array is None else array.astype(DTYPES[dtype])
-
-    params = {name: array.astype(DTYPES[dtype]) for name, array in problem.params.items()}
-    return replace(problem, dtype=dtype, params=params, x=cast("x"), h0=cast("h0"), c0=cast("c0"))

@@ -6,7 +6,8 @@ one to the other problem of the same sizes and the last answer are judged agains
 every case, so that a target that some call has spoilt fails a case that spoils a fresh one too.
 
 The fixed cases are of another kind: the problem is asked before each of its siblings, which differ from it in one field
-alone (properties/siblings.py). What a target remembers of it, and takes for the sibling's, shows.
+alone (properties/siblings.py), and after itself in another dtype. What a target remembers of the first, and takes for
+the second's, shows.
 
 Whether the two answers agree in every bit is said in a note, and judged only where a target declares itself
 `deterministic`: sums may be in another order each time.
@@ -27,7 +28,7 @@ from properties.base import FAULTS, Answer, Bench, Case, Comparison, Judgement, 
 from properties.compare import against_truth
 from properties.edges import generic
 from properties.recipe import Draw, Recipe
-from properties.siblings import siblings
+from properties.siblings import in_other_dtypes, inexact, siblings
 from properties.strategies import draw_problem, offered, replace_shape
 from properties.units import negated
 
@@ -53,7 +54,7 @@ class Repeatability(Property):
         return Recipe(build)
 
     def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
-        shape, out = offered(support, cell), []
+        shape, other, out = offered(support, cell), [], []
         for i, loss in enumerate(shape.losses):
             names = {
                 "readouts": shape.readouts[-1 - i % len(shape.readouts)],
@@ -63,18 +64,23 @@ class Repeatability(Property):
                 "reductions": (shape.reductions or ("sum",))[0],
             }
             problem = generic(7001 + 2 * i, support, cell, dtype, (3, 2, 2, 2, 2), names)
-            out += [] if problem is None else [Case(problem, {"siblings": 1})]
-        return out
+            if problem is not None:
+                out.append(Case(problem, {"siblings": 1}))
+            problem = generic(7100 + 2 * i, support, cell, dtype, (3, 3, 2, 3, 2), names)
+            plain = None if problem is None else inexact(problem, support)
+            if plain is not None and in_other_dtypes(plain, support):
+                other.append(Case(plain, {"dtypes": 1}))
+        return other + out  # the former first: of their sizes nothing has been asked in this dtype by then
 
     def asked_too(self, case: Case) -> Sequence[Problem]:
-        if case.parameters.get("siblings"):
+        if _in_pairs(case):
             return ()
         steps = [*([1] if case.parameters["longer"] else []), *([-1] if case.problem.T > 1 else []), 0]
         return [another(case.problem, more) for more in steps]
 
     def check(self, case: Case, bench: Bench) -> Judgement:
-        if case.parameters.get("siblings"):
-            return self._siblings(case.problem, bench)
+        if _in_pairs(case):
+            return self._pairs(case, bench)
         problem, others = case.problem, self.asked_too(case)
         first = bench.run(problem)
         *_, same = [bench.run(other) for other in others]
@@ -88,14 +94,23 @@ class Repeatability(Property):
             comparisons += bitwise(problem, first, second)
         return Judgement(tuple(comparisons), (EQUAL if equal else DIFFERENT,))
 
-    def _siblings(self, problem: Problem, bench: Bench) -> Judgement:
-        comparisons: list[Comparison] = []
-        for sibling in siblings(problem, bench.support):
-            bench.run(problem)
-            for c in against_truth(sibling, bench.run(sibling), bench.truth(sibling)).comparisons:
-                before = Term(0.0, problem, c.key, (0,) * len(c.where))  # asked again where the failure is shown
+    def _pairs(self, case: Case, bench: Bench) -> Judgement:
+        problem, comparisons = case.problem, []
+        if case.parameters.get("siblings"):
+            pairs = [(problem, sibling) for sibling in siblings(problem, bench.support)]
+        else:
+            pairs = [(other, problem) for other in in_other_dtypes(problem, bench.support)]
+        for first, second in pairs:
+            bench.run(first)
+            for c in against_truth(second, bench.run(second), bench.truth(second)).comparisons:
+                before = Term(0.0, first, c.key, (0,) * len(c.where))  # asked again where the failure is shown
                 comparisons.append(replace(c, terms=(before, *c.terms)))
         return Judgement(tuple(comparisons))
+
+
+def _in_pairs(case: Case) -> bool:
+    """Whether the case is a fixed one: its problem before each sibling, or after itself in another dtype."""
+    return bool(case.parameters.get("siblings") or case.parameters.get("dtypes"))
 
 
 def another(problem: Problem, more: int) -> Problem:

@@ -1,7 +1,8 @@
 """Problems that differ from a given one in a single field: whoever forgets that field in a key gives the old answer.
 
 One array at a time is another (its entries negated, labels and lengths moved on by one), or one of the names and
-numbers: truncation, reductions, scale, activation.
+numbers: truncation, reductions, scale, activation. The dtype is one of them: what was kept of a problem in float32 is
+not good enough for float64.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
 from properties.strategies import offered
-from properties.units import each_array
+from properties.units import each_array, in_dtype
 
 REDUCTIONS = (("sum", "sum"), ("mean", "sum"), ("sum", "mean"), ("mean", "mean"), ("tokens", "tokens"))
 
@@ -23,6 +24,22 @@ def siblings(problem: Problem, support: Support) -> list[Problem]:
     """All that a target offers to be asked."""
     found = [*_of_arrays(problem), *_of_labels(problem), *_of_names(problem, support)]
     return [sibling for sibling in found if support.serves(sibling)]
+
+
+def in_other_dtypes(problem: Problem, support: Support) -> list[Problem]:
+    """The same problem in the other dtypes that a target offers, where it offers the problem in its own."""
+    others = (in_dtype(problem, dtype) for dtype in ("float64", "float32") if dtype != problem.dtype)
+    return [other for other in others if support.serves(other)]
+
+
+def inexact(problem: Problem, support: Support) -> Problem:
+    """The problem with reductions whose weights no dtype holds, and with labels for its probabilities."""
+    loss = problem.loss
+    if loss.kind == "cross_entropy" and loss.target is not None and loss.target.ndim == 3:
+        loss = replace(loss, target=loss.target.argmax(axis=-1))
+    if loss.kind != "cotangent" and "mean" in support.reductions:
+        loss = _reduced(loss, "mean", "mean")
+    return replace(problem, loss=loss)
 
 
 def _of_arrays(problem: Problem) -> Iterator[Problem]:
@@ -72,4 +89,4 @@ def _reduced(loss: Loss, time: str, batch: str) -> Loss:
     return replace(loss, time_reduction=time, batch_reduction=batch)
 
 
-__all__ = ["siblings"]
+__all__ = ["in_other_dtypes", "inexact", "siblings"]

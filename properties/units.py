@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bptt.problem import Problem, gradient_shapes
-from properties.strategies import Array
+from properties.strategies import Array, to_dtype
 
 Indices = NDArray[np.int64]
 Axis = tuple[str, int]
@@ -96,15 +96,24 @@ def signs_of(shape: tuple[int, ...], kinds: tuple[Axis, ...], signs: dict[str, I
     return out
 
 
-def each_array(problem: Problem, change: Callable[[str, Array], Array]) -> Problem:
-    """The problem with `change(name, array)` in place of each array but the lengths."""
+def each_array(problem: Problem, change: Callable[[str, Array], Array], **names: Any) -> Problem:
+    """The problem with `change(name, array)` in place of each array but the lengths, and other names or numbers."""
     changed: dict[str, Any] = {}
     for dotted, array in problem.arrays():
         name = dotted.split(".")[-1]
         changed[name] = array if name == "lengths" else change(name, array)
     loss = replace(problem.loss, **{n: changed[n] for n in ("g", "g_h_final", "g_c_final", "target") if n in changed})
     inputs = {name: changed[name] for name in ("x", "h0", "c0") if name in changed}
-    return replace(problem, params={name: changed[name] for name in problem.params}, loss=loss, **inputs)
+    return replace(problem, params={name: changed[name] for name in problem.params}, loss=loss, **inputs, **names)
+
+
+def in_dtype(problem: Problem, dtype: str) -> Problem:
+    """The problem in another dtype, its numbers rounded where that does not hold them."""
+
+    def cast(_: str, array: Array) -> Array:
+        return to_dtype(array, dtype) if array.dtype.kind == "f" else array
+
+    return each_array(problem, cast, dtype=dtype)
 
 
 def negated(problem: Problem) -> Problem:

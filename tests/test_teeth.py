@@ -64,12 +64,18 @@ def test_correct_variants_are_not_accused(prop, dtype):
     assert list(verdicts.values()).count("pass") > len(verdicts) / 2
 
 
-@pytest.mark.parametrize("name", load("mutants", "far_out").FORGETFUL)
+@pytest.mark.parametrize("name", [*load("mutants", "far_out").FORGETFUL, "weights_of_another_dtype"])
 def test_cache_that_forgets_a_field_is_caught_by_siblings(name):
     target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:{name}")
     bench, prop = TargetBench(target, "float64"), PROPERTIES["repeatability"]
     cases = prop.fixed(target.support, "elman", "float64")
     assert any(judge(prop, case, bench).failed for case in cases)
+
+
+def test_labels_read_in_the_order_of_memory_are_caught_by_the_layouts():
+    target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:labels_as_they_lie")
+    bench, prop = TargetBench(target, "float64"), PROPERTIES["memory"]
+    assert any(judge(prop, case, bench).failed for case in prop.fixed(target.support, "elman", "float64"))
 
 
 @pytest.mark.parametrize("name", load("mutants", "far_out").NAMES)

@@ -27,7 +27,7 @@ from conformance.vectors.corpus import read_corpus
 from conformance.vectors.export import export
 from conformance.vectors.flags import FLAGS
 from conformance.vectors.recipe import HELD_BY
-from conformance.vectors.results import find_results, in_dtype, mantissa, of_ball, of_fraction, rounded_up
+from conformance.vectors.results import find_results, mantissa, of_ball, of_fraction, rounded_up
 from conformance.vectors.selection import selection
 from conformance.vectors.verify import matching, verify
 from implementations.numpy_bptt import gradients as numpy_gradients
@@ -35,6 +35,7 @@ from oracle.ball_numbers import BallNumbers
 from oracle.mpmath_numbers import MpmathNumbers
 from oracle.numbers import Undecided
 from oracle.solution import solve
+from properties.units import in_dtype
 from tests.deep import vector_kills
 from tests.deep.vector_ids import listed
 

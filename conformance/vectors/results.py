@@ -19,14 +19,14 @@ bits depend on the order of a library's sums. Everything else is correctly round
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bptt.problem import DTYPES, Array, Problem, gradient_shapes
+from bptt.problem import Array, Problem, gradient_shapes
 from conformance.vectors.recipe import HELD_BY, Recipe
 from oracle.ball_numbers import BallNumbers
 from oracle.budget import Model
@@ -38,6 +38,7 @@ from oracle.rounding import from_bits, round_exact, round_fraction
 from oracle.solution import is_rational, solve
 from oracle.truth import find_truth
 from properties.base import active_mask
+from properties.units import in_dtype
 
 BITS = 128
 PRECISIONS = (256, 512, 1024, 2048, 4096, 8192)
@@ -180,25 +181,6 @@ def rounded_up(values: Floats) -> Floats:
     low = np.uint64((1 << 53 - KEPT) - 1)
     up = (words + low) & ~low
     return np.where((values < 2.0**-1022) | ~np.isfinite(values), words, up).view(np.float64).reshape(values.shape)
-
-
-def in_dtype(problem: Problem, dtype: str) -> Problem:
-    """The same numbers in another dtype that holds them all."""
-
-    def cast(array: Array | None) -> Array | None:
-        return None if array is None else array.astype(DTYPES[dtype]) if array.dtype.kind == "f" else array
-
-    loss = problem.loss
-    parts: dict[str, Any] = {n: cast(getattr(loss, n)) for n in ("g", "g_h_final", "g_c_final", "target")}
-    return replace(
-        problem,
-        dtype=dtype,
-        params={name: array.astype(DTYPES[dtype]) for name, array in problem.params.items()},
-        x=problem.x.astype(DTYPES[dtype]),
-        h0=cast(problem.h0),
-        c0=cast(problem.c0),
-        loss=replace(loss, **parts),
-    )
 
 
 def find_results(problem: Problem, recipe: Recipe) -> Results:

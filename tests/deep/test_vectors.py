@@ -18,10 +18,10 @@ from conformance.cli import main
 from conformance.vectors.answers import Answers
 from conformance.vectors.corpus import Corpus, read_corpus
 from conformance.vectors.lint import MOST_BYTES
-from conformance.vectors.results import in_dtype
 from conformance.vectors.verify import verify
 from implementations import registry
 from implementations.worker import read_answer
+from properties.units import in_dtype
 from tests.deep import vector_kills
 from tests.loading import in_process, load
 from tests.test_vectors import consumer

@@ -33,11 +33,11 @@ from bptt.problem import Array, Problem, gradient_shapes
 from conformance.vectors.answers import Answers, Wrong
 from conformance.vectors.corpus import Corpus, read_corpus
 from conformance.vectors.export import export
-from conformance.vectors.results import in_dtype
 from conformance.vectors.selection import selection
 from conformance.vectors.verify import verify
 from implementations import numpy_bptt
 from implementations.worker import read_answer
+from properties.units import in_dtype
 from tests.deep.agreement import write
 from tests.loading import load
 

@@ -3,6 +3,8 @@
 Each takes the right answer of `numpy` and spoils an entry of it on its own condition, as a kernel's tail would.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from implementations import numpy_bptt
@@ -52,6 +54,82 @@ very_far_steps = _spoil("dW_hh", lambda p: p.x.shape[0] > 500)
 long_chunks = _spoil("dh0", lambda p: p.truncation.kind == "chunk" and p.truncation.k > 8)
 large_errors_are_clipped = _spoil("db_h", lambda p: p.loss.g is not None and bool(np.abs(p.loss.g).max() > 1e6))
 
+far_inputs_of_many_rows = _spoil("dx", lambda p: p.x.shape[1] > 32 and p.x.shape[2] > 32)
+far_classes_of_far_units = _spoil("dW_hy", lambda p: p.readout == "linear" and min(p.params["W_hy"].shape) > 32)
+split_sum = _spoil("dW_xh", lambda p: p.x.shape[0] * p.x.shape[1] > 600 and p.x.shape[1] > 1)
+full_split_sum = _spoil("dW_xh", lambda p: p.x.shape[0] * p.x.shape[1] % 512 == 0)
+very_far_units = _spoil("dW_hh", lambda p: p.params["b_h"].shape[0] > 256)
+far_units_of_many_rows = _spoil("db_h", lambda p: p.params["b_h"].shape[0] > 128 and p.x.shape[1] > 2)
+far_inputs = _spoil("dW_xh", lambda p: p.x.shape[2] > 256)
+far_classes = _spoil("db_y", lambda p: p.readout == "linear" and p.params["b_y"].shape[0] > 256)
+far_rows = _spoil("dh0", lambda p: p.x.shape[1] > 256)
+reach_is_capped = _spoil("dh0", lambda p: p.truncation.kind == "periodic" and p.truncation.k2 > 4 * p.truncation.k1)
+nothing_but_empty_rows = _spoil("dh0", lambda p: p.lengths is not None and p.lengths.max() == 0)
+
+no_start = _spoil("dh0", lambda p: p.h0 is not None and not p.h0.any())
+
+
+def relu_from_a_threshold_on(problem):
+    """The slope of relu is 0 up to 1e-4; told from the states, which are all that a fused kernel keeps."""
+    answer = numpy_bptt.gradients(problem)
+    if problem.activation == "relu" and ((answer["h"] > 0) & (answer["h"] < 1e-4)).any():
+        answer["db_h"] = np.zeros_like(answer["db_h"])
+    return answer
+
+
+relu_from_a_threshold_on.SUPPORTS = {**SUPPORTS, "activations": ["tanh", "relu"]}
+
+
+def labels_as_they_lie(problem):
+    """Class indices read in the order of memory."""
+    loss = problem.loss
+    if loss.kind == "cross_entropy" and loss.target.ndim == 2:
+        labels = loss.target.ravel(order="K").reshape(loss.target.shape)
+        problem = SimpleNamespace(**{**vars(problem), "loss": SimpleNamespace(**{**vars(loss), "target": labels})})
+    return numpy_bptt.gradients(problem)
+
+
+def _of_labels(problem):
+    return problem.readout == "linear" and problem.loss.kind == "cross_entropy" and problem.loss.target.ndim == 2
+
+
+def least_probability(problem):
+    """Keeps every probability above 1e-30, so that no logarithm is infinite; the gradient uses it too."""
+    answer = numpy_bptt.gradients(problem)
+    if _of_labels(problem):
+        o = np.asarray(answer["o"], dtype=np.float64)
+        p = np.exp(o - o.max(axis=-1, keepdims=True))
+        p /= p.sum(axis=-1, keepdims=True)
+        more = np.where(p < 1e-30, 1e-30 - p, 0)
+        if problem.lengths is not None:
+            more *= (np.arange(len(o))[:, None] < problem.lengths)[:, :, None]
+        answer["db_y"] = (answer["db_y"] + more.sum(axis=(0, 1))).astype(problem.dtype)
+    return answer
+
+
+def squares_are_expanded(problem):
+    """The loss of o^2 - 2 o y + y^2."""
+    answer, loss = numpy_bptt.gradients(problem), problem.loss
+    plain = problem.lengths is None and loss.time_reduction == loss.batch_reduction == "sum"
+    if problem.loss.kind == "squared_error" and plain:
+        o, y = answer["o"], loss.target
+        answer["loss"] = (loss.scale * (o * o - 2 * o * y + y * y).sum()).astype(problem.dtype)
+    return answer
+
+
+_weights = {}
+
+
+def weights_of_another_dtype(problem):
+    """Keeps 1/(T B) by the sizes alone, in the dtype that asked first."""
+    answer, loss = numpy_bptt.gradients(problem), problem.loss
+    if loss.kind != "cotangent" and loss.time_reduction == loss.batch_reduction == "mean" and problem.lengths is None:
+        T, B, _ = problem.x.shape
+        own = np.dtype(problem.dtype).type(1 / (T * B))
+        kept = float(_weights.setdefault((T, B), own)) / float(own)
+        answer |= {key: value * kept for key, value in answer.items() if key.startswith("d")}
+    return answer
+
 
 def _forgetful(*forgotten):
     """Remembers answers by everything but the fields named."""
@@ -82,6 +160,21 @@ FORGETFUL = {
 """Planted twins of caches whose key leaves something out: only two calls that differ in it alone show them."""
 globals().update(FORGETFUL)
 NAMES = (
+    "no_start",
+    "relu_from_a_threshold_on",
+    "far_inputs_of_many_rows",
+    "far_classes_of_far_units",
+    "split_sum",
+    "full_split_sum",
+    "very_far_units",
+    "far_units_of_many_rows",
+    "far_inputs",
+    "far_classes",
+    "far_rows",
+    "reach_is_capped",
+    "nothing_but_empty_rows",
+    "least_probability",
+    "squares_are_expanded",
     "full_tiles",
     "full_tiles_of_many_rows",
     "very_far_steps",
