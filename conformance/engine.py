@@ -24,6 +24,7 @@ from conformance.cases import Saved
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
 from conformance.render.terminal import many
 from conformance.stopping import STOP
+from conformance.willing import willing
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
 from properties.deletions import deletions
@@ -38,6 +39,8 @@ MOST_TIMEOUTS = 6
 """How often a target is waited for in vain before its smallest case so far is taken."""
 MOST_DELETIONS = 120
 """How many further cases are judged while parts of the smallest one are left out."""
+PATIENCE = 50
+"""How many problems a target declines, and answers none, before it is seen whether it answers any at all."""
 ROUNDS = 3
 """How often drawing goes on where too few examples were conclusive: a small sample may miss the share by chance."""
 
@@ -105,6 +108,10 @@ class Counterexample(Exception):
     """Raised inside Hypothesis, to make it shrink."""
 
 
+class NothingToLearn(BaseException):
+    """Raised inside Hypothesis, to make it stop: the target declines every configuration of the cell and dtype."""
+
+
 def derive_seed(seed: int, property_id: str, cell: str, dtype: str) -> int:
     """The seed of one finding.
 
@@ -162,6 +169,7 @@ class Search:
         self.until = until
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = self.timeouts = 0
+        self.willing: bool | None = None
 
     def run(self) -> Finding:
         """Judge the fixed cases, then drawn ones until enough were conclusive or one failed and was shrunk."""
@@ -258,6 +266,7 @@ class Search:
         )
         @hypothesis.given(drawn)
         def search(case: Case) -> None:
+            self._give_up()
             known = self._name(case) in self.outcomes
             if self.until is not None and finding.smallest is None and time.monotonic() >= self.until:
                 return  # exploring ends by the clock
@@ -278,8 +287,16 @@ class Search:
             if self.until is not None and outcome.worst is not None and outcome.worst.ratio > 0:
                 hypothesis.target(math.log10(outcome.worst.ratio), label="error / budget")
 
-        with no_constants(), contextlib.suppress(Counterexample, Flaky, Unsatisfiable):
+        with no_constants(), contextlib.suppress(Counterexample, Flaky, Unsatisfiable, NothingToLearn):
             search()
+
+    def _give_up(self) -> None:
+        """Stop drawing where the target declined PATIENCE problems, answered none, and declines all the others too."""
+        finding = self.finding
+        if finding.examples == 0 and finding.declined >= PATIENCE and self.willing is None:
+            self.willing = willing(self.bench.target, finding.cell, finding.dtype)
+        if self.willing is False:
+            raise NothingToLearn
 
     def _name(self, case: Case) -> str:
         return digest(case.problem) + repr(sorted(case.parameters.items()))
