@@ -39,7 +39,7 @@ MOST_TIMEOUTS = 6
 """How often a target is waited for in vain before its smallest case so far is taken."""
 MOST_DELETIONS = 120
 """How many further cases are judged while parts of the smallest one are left out."""
-PATIENCE = 50
+PATIENCE = 20
 """How many problems a target declines, and answers none, before it is seen whether it answers any at all."""
 ROUNDS = 3
 """How often drawing goes on where too few examples were conclusive: a small sample may miss the share by chance."""

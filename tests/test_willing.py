@@ -17,10 +17,10 @@ from implementations.numpy_bptt import gradients
 from properties import PROPERTIES
 from properties.strategies import problems
 
-EVERYTHING = Support(h0_none=True)
+PLAIN, EVERYTHING = Support(), Support(h0_none=True)
 
 
-def searched(call, prop="oracle-agreement", cell="elman", support=Support(), dtype="float64"):
+def searched(call, prop="oracle-agreement", cell="elman", support=PLAIN, dtype="float64"):
     """A search, and the finding that it made of a function."""
     target = Target("mine.py", "path", support, call, None, None)
     search = Search(PROPERTIES[prop], TargetBench(target, dtype), cell, dtype, PROFILES["smoke"], 0)
