@@ -24,6 +24,7 @@ from conformance.cases import Saved
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
 from conformance.render.terminal import many
 from conformance.stopping import STOP
+from conformance.willing import willing
 from oracle.errors import PrecisionExhausted
 from properties.base import Case, Comparison, Judgement, Property
 from properties.deletions import deletions
@@ -38,6 +39,8 @@ MOST_TIMEOUTS = 6
 """How often a target is waited for in vain before its smallest case so far is taken."""
 MOST_DELETIONS = 120
 """How many further cases are judged while parts of the smallest one are left out."""
+PATIENCE = 20
+"""How many problems a target declines, and answers none, before it is seen whether it answers any at all."""
 ROUNDS = 3
 """How often drawing goes on where too few examples were conclusive: a small sample may miss the share by chance."""
 
@@ -166,6 +169,7 @@ class Search:
         self.until = until
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = self.timeouts = 0
+        self.willing: bool | None = None
 
     def run(self) -> Finding:
         """Judge the fixed cases, then drawn ones until enough were conclusive or one failed and was shrunk."""
@@ -262,6 +266,7 @@ class Search:
         )
         @hypothesis.given(drawn)
         def search(case: Case) -> None:
+            self._give_up()
             known = self._name(case) in self.outcomes
             if self.until is not None and finding.smallest is None and time.monotonic() >= self.until:
                 return  # exploring ends by the clock
@@ -284,6 +289,14 @@ class Search:
 
         with no_constants(), contextlib.suppress(Counterexample, Enough, Flaky, Unsatisfiable):
             search()
+
+    def _give_up(self) -> None:
+        """Stop drawing where the target declined PATIENCE problems, answered none, and declines all the others too."""
+        finding = self.finding
+        if finding.examples == 0 and finding.declined >= PATIENCE and self.willing is None:
+            self.willing = willing(self.bench.target, finding.cell, finding.dtype)
+        if self.willing is False:
+            raise Enough
 
     def _name(self, case: Case) -> str:
         return digest(case.problem) + repr(sorted(case.parameters.items()))

@@ -5,7 +5,7 @@ A verdict is what the code below makes of exact comparisons; no page and no clai
     holds        no counterexample, over all problems that were drawn
     holds when   a counterexample, but none among the problems drawn under a condition
     refuted      a counterexample, certified by rationals or by disjoint balls, and seen a second way
-    undecided    some comparison was too close to tell, or the second way disagrees
+    undecided    some comparison was too close to tell, the second way disagrees, or the quick form asks a part alone
 """
 
 from __future__ import annotations

@@ -117,8 +117,9 @@ def example_title(claim: Mapping[str, Any]) -> str:
 
 
 def verdict(claim: Mapping[str, Any]) -> str:
-    """The verdict with its condition."""
-    return f"holds when {claim['condition']}" if claim["verdict"] == "holds when" else str(claim["verdict"])
+    """The verdict with its condition, or with the reason why there is none."""
+    said = claim["verdict"] == "holds when" or claim["condition"].startswith("in the quick form")
+    return f"{claim['verdict']} {claim['condition']}" if said else str(claim["verdict"])
 
 
 _MARKDOWN = str.maketrans({c: f"&#{ord(c)};" for c in "<>&|"} | {c: f"\\{c}" for c in "\\`*_[]#"})
