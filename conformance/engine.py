@@ -26,7 +26,9 @@ from conformance.render.terminal import many
 from conformance.stopping import STOP
 from conformance.willing import willing
 from oracle.errors import PrecisionExhausted
-from properties.base import Case, Comparison, Judgement, Property
+from oracle.truth import Truth
+from properties.base import Answer, Bench, Case, Comparison, Judgement, Property
+from properties.compare import against_truth
 from properties.deletions import deletions
 from properties.recipe import no_constants
 from properties.reductions import reductions
@@ -122,10 +124,15 @@ def derive_seed(seed: int, property_id: str, cell: str, dtype: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def judge(prop: Property, case: Case, bench: TargetBench) -> Outcome:
-    """Check one case and say what became of it."""
+def judge(prop: Property, case: Case, bench: Bench, alone: bool = False) -> Outcome:
+    """Check one case and say what became of it.
+
+    Where the property holds, every answer given on the way is also held to its own budget, if the property asked for
+    the truth about it: two wrong answers may well agree with each other. `alone` leaves that out.
+    """
+    witness = Witness(bench)
     try:
-        judgement = prop.check(case, bench)
+        judgement = prop.check(case, witness)
     except Declined as error:
         return Outcome(case, "declined", message=str(error))
     except ContractBroken as error:
@@ -136,6 +143,8 @@ def judge(prop: Property, case: Case, bench: TargetBench) -> Outcome:
         return Outcome(case, "crash", message=str(error), stderr=error.stderr)
     except PrecisionExhausted as error:
         return Outcome(case, "inconclusive", message=str(error))
+    if not alone and not judgement.failed:
+        judgement = replace(judgement, comparisons=(*judgement.comparisons, *witness.wrong()))
     if judgement.failed:
         return Outcome(case, "fail", judgement)
     if not judgement.comparisons:
@@ -143,11 +152,48 @@ def judge(prop: Property, case: Case, bench: TargetBench) -> Outcome:
     return Outcome(case, "pass" if judgement.conclusive else "inconclusive", judgement)
 
 
+class Witness:
+    """A bench that remembers what was answered in one case, and the truths that were asked for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.support = bench, bench.support
+        self.answers: list[tuple[Problem, Answer]] = []
+        self.truths: dict[str, Truth] = {}
+
+    def run(self, problem: Problem) -> Answer:
+        answer = self.bench.run(problem)
+        self.answers.append((problem, answer))
+        return answer
+
+    def run_together(self, problems: Sequence[Problem], layout: str) -> list[Answer]:
+        answers = self.bench.run_together(problems, layout)
+        self.answers += zip(problems, answers, strict=True)
+        return answers
+
+    def provoke(self, problem: Problem, fault: str) -> None:
+        self.bench.provoke(problem, fault)
+
+    def truth(self, problem: Problem) -> Truth:
+        truth = self.bench.truth(problem)
+        self.truths[digest(problem)] = truth
+        return truth
+
+    def wrong(self) -> list[Comparison]:
+        """What of the answers lies outside its own budget."""
+        found = []
+        for problem, answer in self.answers if self.truths else ():
+            truth = self.truths.get(digest(problem))
+            if truth is not None:
+                found += [c for c in against_truth(problem, answer, truth).comparisons if not c.holds]
+        return found
+
+
 class Search:
     """The cases of one finding, judged one by one; `run` is all there is to call.
 
     saved   cases of files: those for this property, cell and dtype that the target serves come first
     until   explore: draw towards a large error / budget, until time.monotonic() is there
+    alone   whether the property is all there is: no answer is held to its own budget besides
     """
 
     def __init__(
@@ -160,13 +206,14 @@ class Search:
         seed: int,
         saved: Sequence[Saved] = (),
         until: float | None = None,
+        alone: bool = False,
     ) -> None:
         self.prop, self.bench, self.profile = prop, bench, profile
         self.finding = Finding(prop, cell, dtype, bench=bench)
         self.seed = derive_seed(seed, prop.id, cell, dtype)
         mine = (s for s in saved if s.property == prop.id and bench.support.serves(s.case.problem))
         self.saved = [s for s in mine if (s.case.problem.cell, s.case.problem.dtype) == (cell, dtype)]
-        self.until = until
+        self.until, self.alone = until, alone
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = self.timeouts = 0
         self.willing: bool | None = None
@@ -305,7 +352,7 @@ class Search:
         name = self._name(case)
         if name not in self.outcomes:
             STOP.check()
-            outcome = judge(self.prop, case, self.bench)
+            outcome = judge(self.prop, case, self.bench, self.alone)
             self.outcomes[name] = outcome
             self.timeouts += outcome.verdict == "timeout"
             for note in outcome.judgement.notes if outcome.judgement else ():

@@ -102,7 +102,7 @@ def search(
     found = in_process(target)
     found = replace(found, support=replace(found.support, **support))
     prop: Any = OneForm(name, form)
-    return Search(prop, TargetBench(found, dtype), cell, dtype, profile, 0).run()
+    return Search(prop, TargetBench(found, dtype), cell, dtype, profile, 0, alone=True).run()
 
 
 @pytest.mark.usefixtures("drawn_once")
@@ -238,7 +238,7 @@ class Strict:
 @pytest.mark.parametrize("name", IDS)
 def test_cases_lie_within_what_a_target_offers(name, narrow, monkeypatch):
     judge = engine.judge
-    monkeypatch.setattr(engine, "judge", lambda prop, case, bench: judge(prop, case, Strict(bench)))
+    monkeypatch.setattr(engine, "judge", lambda prop, case, bench, alone: judge(prop, case, Strict(bench), alone))
     for cell in ("elman", "lstm_1997"):
         if PROPERTIES[name].concerns(cell):
             finding = search("numpy", name, cell, "float64", Profile("x", 5, 0), **narrow)

@@ -57,7 +57,7 @@ SYMMETRIES = ("unit-permutation", "sign-symmetry", "zero-initial-state")
 def search(prop: str, target: str, cell: str = "elman", dtype: str = "float64", profile: Profile = BRIEF) -> Finding:
     """The finding of one property on one target."""
     loaded = in_process(target)
-    return Search(PROPERTIES[prop], TargetBench(loaded, dtype), cell, dtype, profile, 0).run()
+    return Search(PROPERTIES[prop], TargetBench(loaded, dtype), cell, dtype, profile, 0, alone=True).run()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,9 @@ def adapter(change: Any, **declared: Any) -> Target:
 
 def finding_of(prop: str, target: Target) -> Finding:
     """The finding of a property on a target that is no file."""
-    return Search(PROPERTIES[prop], TargetBench(target, "float64"), "elman", "float64", Profile("x", 30, 0), 0).run()
+    return Search(
+        PROPERTIES[prop], TargetBench(target, "float64"), "elman", "float64", Profile("x", 30, 0), 0, alone=True
+    ).run()
 
 
 def test_bitwise_equality_is_noted_and_judged_only_where_declared():

@@ -41,7 +41,7 @@ def test_planted_bug_is_caught_by_the_property_that_it_names(table, name):
     verdicts = {}
     for dtype in target.support.dtypes:
         bench = TargetBench(target, dtype, TRUTHS[prop.id, cell, dtype])
-        finding = Search(prop, bench, cell, dtype, FIRST_FAILURE, 0).run()
+        finding = Search(prop, bench, cell, dtype, FIRST_FAILURE, 0, alone=True).run()
         verdicts[dtype] = finding.verdict
         if finding.verdict in ("fail", "crash"):
             break

@@ -49,7 +49,7 @@ def bench_of(target: str = "numpy", dtype: str = "float64") -> TargetBench:
 
 
 def find(target: str, dtype: str = "float64", profile: Profile | None = None, cell: str = "elman"):
-    return Search(PROPERTY, bench_of(target, dtype), cell, dtype, profile or Profile("x", 60, 0), 0).run()
+    return Search(PROPERTY, bench_of(target, dtype), cell, dtype, profile or Profile("x", 60, 0), 0, alone=True).run()
 
 
 @pytest.mark.parametrize("loop", range(2))

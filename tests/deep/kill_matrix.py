@@ -62,7 +62,7 @@ def kills(
             made = replay(calls, bench)
             if silent(calls, made):
                 continue
-            outcome = judge(prop, case, Playback(bench, made))
+            outcome = judge(prop, case, Playback(bench, made), alone=True)
             if outcome.failed:
                 found[key] = {"cell": cell, "dtype": dtype, "case": number, "how": how(outcome)}
                 del alive[key]

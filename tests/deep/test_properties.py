@@ -43,7 +43,7 @@ def test_symmetry_holds_of_the_exact_solutions(name, cell, monkeypatch):
 @pytest.mark.parametrize("name", IDS)
 def test_cases_lie_within_what_a_target_offers(name, narrow, monkeypatch):
     judge = engine.judge
-    monkeypatch.setattr(engine, "judge", lambda prop, case, bench: judge(prop, case, Strict(bench)))
+    monkeypatch.setattr(engine, "judge", lambda prop, case, bench, alone: judge(prop, case, Strict(bench), alone))
     for cell in CELLS:
         if PROPERTIES[name].concerns(cell):
             finding = search("numpy", name, cell, "float64", Profile("x", 20, 0), **narrow)
