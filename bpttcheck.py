@@ -262,6 +262,7 @@ def pytest_configure(config: pytest.Config) -> None:
         import pytest
 
         pytest.hookimpl(tryfirst=True)(_Plugin.pytest_collection_modifyitems)
+        pytest.hookimpl(tryfirst=True)(_Plugin.pytest_runtest_protocol)
         config.addinivalue_line("markers", "bpttcheck: a property of a target of --bpttcheck")
         config.pluginmanager.register(_Plugin(config), "bpttcheck-run")
 
@@ -314,6 +315,18 @@ class _Plugin:
         asked = dict.fromkeys(name for name in mine if name != _VERDICT)
         self.told, self.properties = bool(asked), list(asked) or self._ids()
 
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        """End the session where the command was refused: no test could say more. Raises: pytest.UsageError.
+
+        A process of pytest-xdist cannot end the session; there the tests fail with the line that says what was wrong.
+        """
+        if isinstance(item, _nodes()[1]) and not hasattr(item.config, "workerinput"):
+            run = self.results()
+            if run.status == _BAD_USAGE:
+                import pytest
+
+                raise pytest.UsageError(f"--bpttcheck: {_refused(run)}")
+
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Remember whether there is something to read."""
         self.status = int(exitstatus)
@@ -323,8 +336,11 @@ class _Plugin:
         if self.mine:
             import shutil
 
+            import pytest
+
             os.environ.pop(_FOLDER, None)
-            if self.status == 0 or self.report_dir is not None:
+            nothing = self.status in (0, pytest.ExitCode.USAGE_ERROR)
+            if nothing or self.report_dir is not None:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def _ids(self) -> list[str]:

@@ -6,6 +6,7 @@ there is nothing to be learned by asking on. One that answers a single one of th
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
@@ -37,7 +38,9 @@ def willing(target: Target, cell: str, dtype: str) -> bool:
 
     A no is remembered, since no search follows it; a yes is found anew, so that what follows depends on nothing before.
     """
-    known = _UNWILLING.setdefault(target.call, set())
+    known: set[tuple[str, str]] = set()
+    with contextlib.suppress(TypeError):  # a callable may be of a kind that cannot be remembered
+        known = _UNWILLING.setdefault(target.call, known)
     if (cell, dtype) in known:
         return False
     bench = TargetBench(target, dtype)

@@ -60,6 +60,7 @@ def anchor(r: dict[str, Any]) -> str:
 def section(r: dict[str, Any]) -> str:
     """One study."""
     parts = [f"\n## {r['study']}: {r['title']}\n", r["question"], "", r["method"], ""]
+    parts += [escaped(r["symbols"]), ""] if r.get("symbols") else []
     parts += [f"- {escaped(line)}" for line in r["answer"]]
     parts.append("")
     for picture in r["pictures"]:

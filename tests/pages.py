@@ -100,7 +100,7 @@ def commands_in(page: Path) -> Iterator[str]:
     text = prose(page)
     yield from re.findall(r"^    ((?:bpttcheck|python3?|tox|pytest|pip) .*)", text, re.MULTILINE)
     for span in re.findall(r"`([^`]+)`", re.sub(r"\s*\n\s*", " ", text)):
-        if re.match(r"(bpttcheck|python3?|tox|pytest) \S", span):
+        if re.match(r"(?:[A-Z_]+=\S+ )*(bpttcheck|python3?|tox|pytest|pip|ruff) \S", span):
             yield span
 
 
@@ -238,7 +238,10 @@ def _wrong(words: list[str], page: Path) -> str | None:
     if program == "pytest":
         missing = [word for word in rest if word.startswith("tests/") and not (ROOT / word.partition("::")[0]).exists()]
         return f"no such file: {missing[0]}" if missing else None
-    known = (*COMPILERS, "pip", "tox", "mkdocs", "sed", "mv", "cp", "export", "cd", "ruff", "mypy", "git", "ls")
+    if program == "ruff":  # as the style is checked, and no other way
+        lint = (ROOT / "tox.ini").read_text(encoding="utf-8")
+        return None if f"    {' '.join(words)}\n" in lint else f"tox -e lint does not run: {' '.join(words)}"
+    known = (*COMPILERS, "pip", "tox", "mkdocs", "sed", "mv", "cp", "export", "cd", "mypy", "git", "ls")
     return None if program in known else f"a program that is not known here: {program}"
 
 

@@ -82,6 +82,14 @@ def test_every_command_of_a_page_exists(page):
     assert [(c, wrong) for c in commands_in(page) if (wrong := wrong_with(c, page)) is not None] == []
 
 
+def test_commands_behind_variables_and_of_other_programs_are_met_too():
+    assert any(
+        command.startswith("OPENBLAS_NUM_THREADS=1 ") and command.endswith("tests/benchmarks/kernels.py")
+        for command in commands_in(ROOT / "docs" / "c_kernel.md")
+    )
+    assert {"ruff check", "ruff format --check"} <= set(commands_in(ROOT / "CONTRIBUTING.md"))
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_page_is_followed_as_far_as_it_is_quick(name, tmp_path):
     try:
@@ -194,6 +202,8 @@ def test_what_a_page_shows_must_have_been_printed():
         ("pytest tests/nothing.py", "no such file"),
         ("tox -e nothing", "no environment"),
         ("python3 -m venv .venv && frobnicate", "frobnicate"),
+        ("ruff lint", "tox -e lint does not run: ruff lint"),
+        ("OMP_NUM_THREADS=1 python tests/benchmarks/kernel.py", "no such file"),
     ],
 )
 def test_command_that_does_not_exist_is_noticed(command, wrong):

@@ -23,7 +23,7 @@ QUICK = {"profile": "smoke", "select": ["memory", "zero-initial-state"], "jobs":
 def project(tmp_path, monkeypatch):
     """A user's folder with an adapter; temporary folders go beside it."""
     shutil.copy(GOOD, tmp_path / "mine.py")
-    (tmp_path / "temporary").mkdir()
+    (tmp_path / "temporary").mkdir(exist_ok=True)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path)
@@ -256,3 +256,25 @@ def test_plugin_refuses_bad_options_before_anything_runs(tmp_path, words, said):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr.count(said)) == (4, 1), ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope"], "target 'nope' is not known; expected one of"),
+        (["mine.py:nope"], "no function 'nope' in it"),
+        (["numpy", "--bpttcheck-profile", "quick"], "argument --profile: invalid choice: 'quick'"),
+        (["numpy", "--bpttcheck-seed", "x"], "argument --seed: got 'x'"),
+    ],
+)
+def test_what_the_command_refuses_is_a_usage_error_and_no_failing_test(tmp_path, words, said):
+    """Ours come last, so that the user's own tests have run; nothing is left in the folder for temporary files."""
+    (tmp_path / "mine.py").write_text("def gradients(problem): ...\n", encoding="utf-8")
+    (tmp_path / "test_own.py").write_text("def test_own(): ...\n", encoding="utf-8")
+    (tmp_path / "temporary").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--bpttcheck", *words]
+    env = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr.count(said)) == (4, 1), ran.stdout + ran.stderr
+    assert "1 passed" in ran.stdout and "failed" not in ran.stdout
+    assert list((tmp_path / "temporary").glob("bpttcheck-*")) == []

@@ -86,6 +86,38 @@ def test_study_checks_hold_and_its_files_are_whole(name, runs):
             assert any(np.isfinite([v for v in s["y"] if not isinstance(v, str)]).any() for s in panel["series"])
 
 
+LETTERS = re.compile(r"(?<![\w`])(?:[a-zA-Z](?:_\w+|(?= [=−])|²)|W_\w+|[a-z]\^[pn\d])(?!\w)")
+"""A letter that stands for something: with an index or a power, or before an equals or minus sign."""
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_letters_of_a_page_are_explained_there(name, runs):
+    results, folder = runs(name)
+    checks = [check[key] for check in results["checks"] for key in ("statement", "detail")]
+    captions = [picture["caption"] for picture in results["pictures"]]
+    said = " ".join([results["question"], results["method"], *results["answer"], *captions, *checks])
+    known = results["symbols"]
+    for letter in {match[0].partition("_")[0] for match in LETTERS.finditer(said)}:
+        assert re.search(rf"(?<!\w){letter[0]}(?![a-z])", known), (letter, known)
+    assert bool(known) == ("<strong>Symbols.</strong>" in (folder / "study.html").read_text())
+    assert bool(known) == ("**Symbols.**" in (folder / "study.md").read_text())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_quick_page_does_not_pass_its_intervals_off_as_results(name, runs, tmp_path):
+    results, folder = runs(name)
+    for page in ("study.html", "study.md"):
+        said = (folder / page).read_text()
+        assert "It shows that the study works and no more: the runs are small." in said
+        assert "Intervals are 95" not in said
+        assert ("an interval says next to nothing" in said) is not results["measures"]
+    write({**results, "form": "full"}, tmp_path)
+    for page in ("study.html", "study.md"):
+        said = (tmp_path / page).read_text()
+        assert "no more: the runs are small" not in said
+        assert ("Intervals are 95 %" in said) is not results["measures"]
+
+
 @pytest.mark.parametrize("name", ["S1", "S8", "clipping", "evolution"])
 def test_same_seeds_give_the_same_numbers(name, runs):
     results, _ = runs(name)
@@ -254,6 +286,7 @@ def test_command_lists_and_runs(tmp_path, capsys):
     assert main(["study", "run", "s4", "--report-dir", str(tmp_path), "--quick"]) == 0
     said = capsys.readouterr()
     assert "holds: " in said.out and said.err == ""
+    assert "Quick form: It shows that the study works and no more" in said.out
     assert {path.name for path in tmp_path.iterdir()} == {"study.json", "study.html", "study.md", "s4.svg"}
 
 
@@ -289,6 +322,7 @@ def test_page_of_the_studies_shows_every_one():
     for study in STUDIES.values():
         assert f"## {study.id}" in page
         assert study.title in page
+        assert "".join(f"\\{c}" if c in "\\*_<>|" else c for c in study.symbols) in page
 
 
 def test_truncated_loop_carries_the_state_of_the_new_weights_on(monkeypatch):

@@ -85,6 +85,18 @@ def test_who_declines_everything_is_asked_each_configuration_once_and_no_more(pr
     assert search.willing is again.willing is False
 
 
+def test_a_callable_of_any_kind_may_decline():
+    class Adapter:
+        __slots__ = ()
+        __hash__ = None
+
+        def __call__(self, problem):
+            raise NotImplementedError("never")
+
+    for call in (Adapter(), Adapter().__call__):
+        assert searched(call)[1].verdict == "unsupported"
+
+
 def rare(problem):
     """One configuration in a hundred."""
     kinds = (problem.activation, problem.readout, problem.loss.kind, problem.truncation.kind)

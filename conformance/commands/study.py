@@ -72,7 +72,7 @@ def _run(name: str, folder: Path, *, quick: bool) -> int:
     from conformance.studies import STUDIES
     from conformance.studies.base import Run
     from conformance.studies.networks import trainer
-    from conformance.studies.report import as_json, write
+    from conformance.studies.report import as_json, of_the_quick_form, write
 
     study = STUDIES[name]
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
@@ -90,6 +90,8 @@ def _run(name: str, folder: Path, *, quick: bool) -> int:
     results = as_json(study, found, quick=quick, trainer=trainer()[0], seconds=time.process_time() - start)
     write(results, folder)
     print(f"{study.id}: {study.title}\n")
+    if quick:
+        print(wrapped(f"Quick form: {of_the_quick_form(results)}") + "\n")
     for line in found.answer:
         print(wrapped(line) + "\n")
     for check in found.checks:

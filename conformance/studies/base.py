@@ -99,7 +99,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """One study. `claims` are those of the sources that it bears on, by id.
+    """One study. `claims` are those of the sources that it bears on, by id; `symbols` says what the letters stand for.
 
     `measures` says that it reads the machine, so that two runs with the same seeds may differ.
     """
@@ -111,3 +111,4 @@ class Study:
     claims: Sequence[str]
     run: Callable[[Run], Found]
     measures: bool = False
+    symbols: str = ""

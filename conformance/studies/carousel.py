@@ -181,4 +181,6 @@ STUDY = Study(
     "upwards or not.",
     ("C23", "C27"),
     run,
+    symbols="c_t is the cell state after step t, T the last step, h the output. The drift is the bias of the "
+    "candidate, what is written into the cell; a growth exponent p says that |c| grows as t^p.",
 )

@@ -207,4 +207,6 @@ STUDY = Study(
     "of the mean.",
     ("C26",),
     run,
+    symbols="By the norm, a gradient longer than the limit is shortened to it; by value, each entry beyond the "
+    "limit is set to it. A cosine of 1 is an unchanged direction.",
 )

@@ -207,4 +207,6 @@ STUDY = Study(
     "Jacobians of (h, C).",
     ("C24", "C25", "C26"),
     run,
+    symbols="C is the cell state, h the output, k counts steps. The gain scales all recurrent weights; the "
+    "forget bias is added before the forget gate's sigmoid.",
 )

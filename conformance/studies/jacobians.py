@@ -190,10 +190,9 @@ def run(run: Run) -> Found:
     return Found(
         answer=[
             (
-                f"No measured norm exceeds its bound; the closest is {worst:.3g} of it. With |W_hh| = "
-                f"{NORMS[1]:g}, {T} steps back, "
-                f"the norm is 10^{relu[2]} for relu and 10^{sigmoid[2]} for the sigmoid, whose bound vanishes "
-                "although |W_hh| > 1."
+                f"No measured norm exceeds its bound; the one that comes nearest is {worst:.3g} times its bound. With "
+                f"|W_hh| = {NORMS[1]:g} the norm over {T} steps has the decimal logarithm {relu[2]} for relu, and "
+                f"{sigmoid[2]} for the sigmoid, whose bound vanishes although |W_hh| > 1: its slope is 1/4 at most."
             ),
             (
                 f"The spectral radius decides nothing: a tanh network whose W_hh has the radius {up[1]:g} reaches "
@@ -227,7 +226,7 @@ def run(run: Run) -> Found:
                 f"largest ratio {worst:.3g}, at {len(proved)} distances",
             ),
             Check(
-                "with spectral radius 0 the norm grows as 2^n",
+                "with spectral radius 0 the norm doubles at every step",
                 abs(up[0][-1] / (2.0**T * 2**0.5) - 1) < NEARLY,
                 f"log2 of it {np.log2(up[0][-1]):.6f} after {T} steps, 1/2 more than {T}",
             ),
@@ -244,4 +243,7 @@ STUDY = Study(
     "to a given spectral norm. At some distances the norm is bounded from below by proof and set against the bound.",
     ("C17", "C19", "C20", "C21", "C22"),
     run,
+    symbols="t − k is the distance in steps. |W_hh| is the spectral norm of the weights among the units, their "
+    "largest singular value; the spectral radius is the largest absolute eigenvalue. A bound follows "
+    "from the norms of the weights and the largest slopes.",
 )

@@ -164,4 +164,6 @@ STUDY = Study(
     "networks that contract and networks that do not, as T grows. Minima are changes of the slope's sign.",
     ("C13",),
     run,
+    symbols="T is the number of steps; T = 1 has no recurrence. Points are said by their distance along the line, "
+    "of whose direction all weights together have length 1.",
 )

@@ -92,7 +92,7 @@ def run(run: Run) -> Found:
     return Found(
         answer=[
             (
-                f"The double sums (2), added up literally, and the backward pass agree up to T = {Ts[-1]}; `numpy` "
+                f"The double sums, added up literally, and the backward pass agree up to T = {Ts[-1]}; `numpy` "
                 "and `c` lie "
                 f"within their budgets ({worst:.2g} of it at worst), in float64 and float32."
             ),
@@ -160,4 +160,6 @@ STUDY = Study(
     "targets are measured against both as T grows.",
     ("C15", "C16"),
     run,
+    symbols="T is the number of steps, h_k the state after step k. A double sum runs over the steps t of the "
+    "losses and the steps k ≤ t at which a weight acts; its immediate partial holds h_(k−1) fixed.",
 )

@@ -161,4 +161,6 @@ STUDY = Study(
     "for a, and without its recursive part; before training its gradient is compared with the oracle's.",
     ("C01", "C02", "C03", "C04"),
     run,
+    symbols="The neuron answers y_t = tanh(a + b x_t + c y_(t−1)) to the input x_t: a is its bias, b and c its "
+    "weights. The 1 is the derivative of a + b x + c y by a, y held fixed.",
 )

@@ -193,4 +193,6 @@ STUDY = Study(
     "training; each network is then trained with a rate chosen for it on other seeds, gradients clipped by the norm.",
     ("C22", "C26"),
     run,
+    symbols="T − 1 is the number of steps between the sign and the answer; a ratio of 1 is a gradient that "
+    "neither vanishes nor explodes on the way. Decay shrinks all weights a little at each update.",
 )

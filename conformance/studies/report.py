@@ -37,6 +37,7 @@ def as_json(study: Study, found: Found, *, quick: bool, trainer: str, seconds: f
         "title": study.title,
         "question": study.question,
         "method": study.method,
+        "symbols": study.symbols,
         "claims": list(study.claims),
         "form": "quick" if quick else "full",
         "measures": study.measures,
@@ -95,6 +96,16 @@ def write(results: dict[str, Any], folder: Path) -> list[Path]:
     return paths
 
 
+def of_the_quick_form(results: Mapping[str, Any]) -> str:
+    """What is to be known of a quick run: its numbers are no result, and what its intervals are."""
+    said = "It shows that the study works and no more: the runs are small."
+    seeds = len(results["seeds"])
+    if results["measures"] or not seeds:
+        return said
+    over = "one seed there is no interval" if seeds == 1 else f"{seeds} seeds an interval says next to nothing"
+    return f"{said} Over {over}; that of a median is its least and its largest value."
+
+
 def cell_text(value: Any) -> str:
     """An entry of a table as people read it.
 
@@ -119,7 +130,11 @@ def _render(template: str, results: Mapping[str, Any], svgs: Mapping[str, str]) 
         name: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
         for name, svg in svgs.items()
     }
-    return _environment(html=template.endswith("html.j2")).get_template(template).render(r=results, images=images)
+    return (
+        _environment(html=template.endswith("html.j2"))
+        .get_template(template)
+        .render(r=results, images=images, quick=of_the_quick_form(results))
+    )
 
 
 @functools.cache

@@ -250,4 +250,6 @@ STUDY = Study(
     ("C09", "C10"),
     run,
     measures=True,
+    symbols="T steps, B rows, H units; U, V and W are the weights into the units, out of them, and among them. "
+    "T^p says how the memory grows: p is the slope where both axes are logarithmic.",
 )

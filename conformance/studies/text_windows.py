@@ -271,4 +271,6 @@ STUDY = Study(
     "gradients exactly.",
     ("C06", "C08", "C32"),
     run,
+    symbols="In a window of k steps an error reaches the k latest steps and none before; one step is k = 1. "
+    "Cosines are between gradients as vectors of all weights; losses are in nats a character.",
 )

@@ -148,4 +148,7 @@ STUDY = Study(
     "the error is that on fresh pairs.",
     ("C06", "C32"),
     run,
+    symbols="k is the number of instances of f, one step of the network, that are unfolded for an update; g is "
+    "its output. W_hh are the weights among the units, and the lag says how many steps ago the input "
+    "was that is asked for.",
 )

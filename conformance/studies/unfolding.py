@@ -172,4 +172,7 @@ STUDY = Study(
     "certified target, the sums are judged by the oracle, and the shares are differences of successive windows.",
     ("C11", "C34"),
     run,
+    symbols="f is one step of the network, g its output; k counts the instances of f. The gain scales W_hh, the"
+    " weights among the units: it is about the spectral radius. A cosine is that of the angle between "
+    "two gradients.",
 )

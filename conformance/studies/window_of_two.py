@@ -140,4 +140,6 @@ STUDY = Study(
     "network of the same width is trained one step at a time, and by BPTT, on the same symbols.",
     ("C07", "C32"),
     run,
+    symbols="d says how many steps ago the input was that is asked for, W_hh are the weights among the units. "
+    "An error of 1 is that of answering 0 always.",
 )
