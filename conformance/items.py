@@ -26,6 +26,7 @@ from conformance.engine import Finding, Profile, Search
 from conformance.errors import UsageError
 from conformance.picture import picture_of
 from conformance.results import finding_json
+from conformance.stopping import deaf, hangs_up
 from conformance.targets import DEFAULT, Setting, Target, afresh, compiled, known
 from conformance.workers import close_all
 from implementations.worker import die_with_parent
@@ -111,6 +112,9 @@ def _heed(first: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
+    if hangs_up():
+        signal.signal(signal.SIGHUP, leave)
+    deaf()
     die_with_parent(signal.SIGTERM, first)  # one that is killed can say nothing
 
 

@@ -8,11 +8,12 @@ line that a crash cut off does not count. What is read is trusted no more than a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,7 +104,7 @@ class Journal:
             "seconds": round(self.seconds, 3),
             "judged": [_judged_json(one) for one in judged],
         }
-        with self.path.open("a", encoding="utf-8") as file:
+        with _still_there(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=True, allow_nan=False) + "\n")
 
     def remove(self) -> None:
@@ -116,11 +117,24 @@ def key_of(item: Item) -> Key:
     return item.property, item.cell, item.dtype
 
 
+@contextlib.contextmanager
+def _still_there(report_dir: Path) -> Iterator[None]:
+    """Raises: UsageError where the report directory has gone since the run began."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(
+            f"--report-dir {report_dir} was removed or replaced during the run; "
+            "expected nobody, the target included, to touch it before the end"
+        ) from error
+
+
 def begin(report_dir: Path, run: Mapping[str, str]) -> Journal:
     """A new journal, in place of any that is there."""
     path = report_dir / NAME
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    path.write_text(json.dumps({"format": FORMAT, "started": started, "run": run}) + "\n", encoding="utf-8")
+    with _still_there(report_dir):
+        path.write_text(json.dumps({"format": FORMAT, "started": started, "run": run}) + "\n", encoding="utf-8")
     return Journal(path, started, 0.0, {})
 
 

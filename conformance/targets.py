@@ -116,7 +116,7 @@ def _first(text: str, process: Worker, interpreter: str | None = None) -> Messag
         more = f"; it printed: {said[0][:300]}" if said else ""
         if interpreter is not None:
             more += f"; it runs under {interpreter!r}, expected a Python interpreter that has NumPy"
-        raise UsageError(f"target {text!r}: its worker {error}{more}") from error
+        raise UsageError(f"target {text!r}: its worker did not start: {error}{more}") from error
 
 
 _KNOWN: dict[tuple[str, Setting], Target] = {}
@@ -176,7 +176,7 @@ def afresh(target: Target) -> Target:
         target.call.process.reload()
         reply = target.call.process.started()
     except (TargetCrash, ContractBroken) as error:
-        raise UsageError(f"target {target.name!r}: its worker {error}") from error
+        raise UsageError(f"target {target.name!r}: its worker did not start again: {error}") from error
     again = _started(target.name, target.kind, reply, target.call)
     return replace(again, expected=target.expected, place=target.place)
 

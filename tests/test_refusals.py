@@ -142,7 +142,7 @@ def test_a_program_that_is_no_python_is_named(refused, program):
 
 def test_a_worker_under_our_own_python_is_not_blamed_on_it(refused, tmp_path):
     (tmp_path / "mine.py").write_text("import os\nos._exit(3)\n", encoding="utf-8")
-    assert refused("doctor", "mine.py") == "target 'mine.py': its worker ended its process with status 3"
+    assert refused("doctor", "mine.py") == "target 'mine.py': its worker did not start: ended its process with status 3"
 
 
 @pytest.mark.parametrize("text", ["x", "1.5", "", "0x10", str(1 << 63), "9" * 400, "9" * 5000, "-" + "9" * 400])

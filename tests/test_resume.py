@@ -190,12 +190,13 @@ def command():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
-def test_terminated_run_keeps_its_findings():
+@pytest.mark.parametrize("number", [15, 1], ids=["terminated", "hung up"])
+def test_terminated_run_keeps_its_findings(number):
     run = command()
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(number)
     _, said = run.communicate()
     Path("hold").unlink()
-    assert (run.returncode, said.decode()[-23:]) == (143, "bpttcheck: interrupted\n"), said
+    assert (run.returncode, said.decode()[-23:]) == (128 + number, "bpttcheck: interrupted\n"), said
     assert 0 < results(REPORTS)["incomplete"]["findings"] < PLANNED
     assert certify("--resume") == 1
     assert whole_again()

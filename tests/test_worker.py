@@ -377,3 +377,30 @@ def test_compiled_objects_are_recorded(tmp_path):
     source = json.loads((tmp_path / "r" / "results.json").read_text())["targets"][0]["source"]
     assert any("decimal" in name for name in source["compiled"]) or "_decimal" in sys.builtin_module_names
     assert os.environ.get("HOME", "?") not in json.dumps(source["compiled"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of these signals")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_signals_to_the_parent_end_nothing(tmp_path, jobs):
+    text = (ADAPTERS / "good.py").read_text()
+    calls = "for name in ('SIGUSR1', 'SIGUSR2', 'SIGALRM'):\n        os.kill(os.getppid(), getattr(signal, name))\n    "
+    text = "import os\nimport signal\n" + text.replace(
+        "def gradients(problem, lost=0):\n", "def gradients(problem, lost=0):\n    " + calls, 1
+    )
+    (tmp_path / "mine.py").write_text(text)
+    words = ["certify", "mine.py", "--profile", "smoke", "--jobs", jobs, "--quiet"]
+    words += ["--select", "memory,causality,zero-initial-state,jacobian-norm-bound,shapes"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "conformance", *words], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b""), done.stdout
+
+
+def test_report_directory_that_goes_during_the_run_is_said_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ADAPTERS / "good.py").read_text()
+    gone = f"import shutil\nshutil.rmtree({str(tmp_path / 'reports')!r}, ignore_errors=True)\n"
+    Path("mine.py").write_text(text + "\n\n" + gone)
+    words = ["certify", "mine.py", "--profile", "smoke", "--select", "memory", "--quiet"]
+    assert main(words) == 2
+    assert "--report-dir reports was removed or replaced during the run; expected" in capsys.readouterr().err
