@@ -138,6 +138,23 @@ KINKS: tuple[dict[str, Any], ...] = (
 WIDE = {"loss": "cotangent", "sizes": (2, 1, 2, 137, 0), "linear": False}
 """For Elman cells alone: at four times as many weights it would be the largest of all."""
 
+FAR_OUT: tuple[dict[str, Any], ...] = (
+    {"sizes": (2, 33, 34, 35, 36)},
+    {"sizes": (34, 18, 2, 3, 2)},
+    {"sizes": (32, 16, 2, 2, 2)},
+    {"sizes": (4, 16, 8, 16, 8)},
+    {"sizes": (2, 4, 32, 32, 32)},
+    {"sizes": (1, 3, 2, 137, 0), "linear": False},
+    {"sizes": (1, 2, 300, 3, 2)},
+    {"sizes": (1, 2, 2, 3, 300)},
+    {"sizes": (2, 260, 2, 2, 2)},
+    {"sizes": (515, 1, 1, 2, 2)},
+    {"sizes": (28, 2, 2, 3, 2), "truncation": _periodic(2, 17)},
+    {"sizes": (28, 2, 2, 3, 2), "truncation": _chunk(9)},
+    {"sizes": (5, 3, 2, 3, 2), "lengths": (0, 0, 0)},
+)
+"""For Elman cells with tanh: several axes beyond a tile at once, full tiles, one axis far out, and rows all empty."""
+
 
 def _recipes() -> Iterator[Recipe]:
     for plan in PLANS:
@@ -156,6 +173,8 @@ def _recipes() -> Iterator[Recipe]:
     yield from (Recipe("elman", "relu", **plan, numbers="narrow") for plan in KINKS)
     yield Recipe("elman", "tanh", **WIDE)  # type: ignore[arg-type]
     yield Recipe("elman", "tanh", "cotangent", (313, 1, 1, 2, 2))
+    for plan in FAR_OUT:
+        yield Recipe("elman", "tanh", "finals" if plan["sizes"][0] < 100 else "cotangent", **plan)
 
 
 @functools.cache
