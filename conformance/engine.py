@@ -68,6 +68,7 @@ class Outcome:
     companion  the problem that must be asked first, where it takes two to show the failure
     repeats    whether a freshly loaded target fails again
     stderr     the end of what a target had printed that crashed or hung
+    suspect    whether an answer was outside its own budget, where that is not what was judged
     """
 
     case: Case
@@ -77,6 +78,7 @@ class Outcome:
     companion: Problem | None = None
     repeats: bool = True
     stderr: str = ""
+    suspect: bool = False
 
     @property
     def failed(self) -> bool:
@@ -128,7 +130,8 @@ def judge(prop: Property, case: Case, bench: Bench, alone: bool = False) -> Outc
     """Check one case and say what became of it.
 
     Where the property holds, every answer given on the way is also held to its own budget, if the property asked for
-    the truth about it: two wrong answers may well agree with each other. `alone` leaves that out.
+    the truth about it: two wrong answers may well agree with each other. `alone` judges the property, and makes of such
+    an answer a suspect.
     """
     witness = Witness(bench)
     try:
@@ -143,13 +146,14 @@ def judge(prop: Property, case: Case, bench: Bench, alone: bool = False) -> Outc
         return Outcome(case, "crash", message=str(error), stderr=error.stderr)
     except PrecisionExhausted as error:
         return Outcome(case, "inconclusive", message=str(error))
-    if not alone and not judgement.failed:
-        judgement = replace(judgement, comparisons=(*judgement.comparisons, *witness.wrong()))
+    wrong = () if judgement.failed else witness.wrong()
+    if not alone:
+        judgement = replace(judgement, comparisons=(*judgement.comparisons, *wrong))
     if judgement.failed:
         return Outcome(case, "fail", judgement)
     if not judgement.comparisons:
         return Outcome(case, "declined", message="the target claims none of the keys that the property compares")
-    return Outcome(case, "pass" if judgement.conclusive else "inconclusive", judgement)
+    return Outcome(case, "pass" if judgement.conclusive else "inconclusive", judgement, suspect=bool(wrong))
 
 
 class Witness:
@@ -193,7 +197,7 @@ class Search:
 
     saved   cases of files: those for this property, cell and dtype that the target serves come first
     until   explore: draw towards a large error / budget, until time.monotonic() is there
-    alone   whether the property is all there is: no answer is held to its own budget besides
+    alone   whether the property is all that is judged: an answer outside its own budget is a suspect at most
     """
 
     def __init__(
@@ -217,6 +221,7 @@ class Search:
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = self.timeouts = 0
         self.willing: bool | None = None
+        self.suspect = False
 
     def run(self) -> Finding:
         """Judge the fixed cases, then drawn ones until enough were conclusive or one failed and was shrunk."""
@@ -355,6 +360,7 @@ class Search:
             outcome = judge(self.prop, case, self.bench, self.alone)
             self.outcomes[name] = outcome
             self.timeouts += outcome.verdict == "timeout"
+            self.suspect = self.suspect or outcome.suspect
             for note in outcome.judgement.notes if outcome.judgement else ():
                 if note not in self.finding.notes:
                     self.finding.notes.append(note)

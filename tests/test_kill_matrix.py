@@ -28,7 +28,7 @@ def one_by_one(prop_id, key, cell, dtype):
     bench, cases = TargetBench(target, dtype, truths), []
     right = TargetBench(correct(bug.table, target), dtype, truths)
     Panel(prop, right, cell, dtype, Profile("standard", FEW, 0), kill_matrix.SEED, cases.append).run()
-    return next((n for n, case in enumerate(cases, 1) if judge(prop, case, bench).failed), None)
+    return next((n for n, case in enumerate(cases, 1) if judge(prop, case, bench, alone=True).failed), None)
 
 
 @pytest.mark.parametrize(

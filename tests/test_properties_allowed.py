@@ -222,8 +222,8 @@ def test_terms_of_a_comparison_add_up_to_what_was_compared(name, cell, monkeypat
         pytest.skip("the theorem is not about this cell")
     judge, seen = engine.judge, []
 
-    def kept(prop: Any, case: Case, bench: Any) -> Any:
-        outcome = judge(prop, case, bench)
+    def kept(prop: Any, case: Case, bench: Any, alone: bool) -> Any:
+        outcome = judge(prop, case, bench, alone)
         seen.append((outcome, bench))
         return outcome
 

@@ -294,7 +294,13 @@ def test_edge_problems_are_at_the_edges_and_truncated_ones_are_cut():
     assert any(p.h0 is None for p in found)
     assert any(np.abs(p.x).max() > 700 for p in found)
     assert all(p.loss.scale == 0.5 for p in found if p.loss.kind == "squared_error")
-    assert all(0.9 <= max(norms(p)) <= 1 for p in found if p.H > 1)
+    assert all(0.9 <= max(norms(p)) <= 1 for p in found if p.H > 1 and max(norms(p)) > 0)
+    zeros = {
+        name for p in found for name, array in p.arrays() if p.T == 3 and array.any() == 0 and array.dtype.kind == "f"
+    }
+    assert zeros >= {"x", "h0", "params.W_hh", "params.W_xh", "params.b_h", "params.W_hy", "params.b_y", "loss.g"}
+    assert any(p.lengths is not None and p.lengths.max() == 0 and p.loss.g_h_final is not None for p in found)
+    assert any(0 < np.abs(p.h0).max() < 1e-10 for p in found if p.h0 is not None)
     for p in found:
         if p.truncation.kind != "full" and p not in beyond and p.loss.kind == "cotangent" and p.lengths is None:
             assert p.loss.g_h_final is not None
