@@ -162,7 +162,7 @@ class Witness:
     def __init__(self, bench: Bench) -> None:
         self.bench, self.support = bench, bench.support
         self.answers: list[tuple[Problem, Answer]] = []
-        self.truths: dict[str, Truth] = {}
+        self.truths: list[tuple[Problem, Truth]] = []
 
     def run(self, problem: Problem) -> Answer:
         answer = self.bench.run(problem)
@@ -179,14 +179,18 @@ class Witness:
 
     def truth(self, problem: Problem) -> Truth:
         truth = self.bench.truth(problem)
-        self.truths[digest(problem)] = truth
+        self.truths.append((problem, truth))
         return truth
 
     def wrong(self) -> list[Comparison]:
         """What of the answers lies outside its own budget."""
-        found = []
-        for problem, answer in self.answers if self.truths else ():
-            truth = self.truths.get(digest(problem))
+        found, asked = [], {id(problem) for problem, _ in self.answers}
+        known = {id(problem): truth for problem, truth in self.truths}
+        others = {digest(problem): truth for problem, truth in self.truths if id(problem) not in asked}
+        for problem, answer in self.answers:
+            truth = known.get(id(problem))
+            if truth is None and others:  # the same problem made twice
+                truth = others.get(digest(problem))
             if truth is not None:
                 found += [c for c in against_truth(problem, answer, truth).comparisons if not c.holds]
         return found

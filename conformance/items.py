@@ -6,6 +6,7 @@ the seed derives from the item, and an adapter's file is executed afresh for eac
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -111,6 +112,8 @@ def _heed(first: int) -> None:
         close_all()
         os._exit(143)
 
+    gc.collect()
+    gc.freeze()  # what was imported stays; there is no use in looking it through again and again
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
     if hangs_up():
