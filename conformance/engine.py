@@ -68,7 +68,7 @@ class Outcome:
     companion  the problem that must be asked first, where it takes two to show the failure
     repeats    whether a freshly loaded target fails again
     stderr     the end of what a target had printed that crashed or hung
-    suspect    whether an answer was outside its own budget, where that is not what was judged
+    suspect    the judgement of answers outside their own budgets, where that is not what was judged
     """
 
     case: Case
@@ -78,7 +78,7 @@ class Outcome:
     companion: Problem | None = None
     repeats: bool = True
     stderr: str = ""
-    suspect: bool = False
+    suspect: Judgement | None = None
 
     @property
     def failed(self) -> bool:
@@ -147,13 +147,14 @@ def judge(prop: Property, case: Case, bench: Bench, alone: bool = False) -> Outc
     except PrecisionExhausted as error:
         return Outcome(case, "inconclusive", message=str(error))
     wrong = () if judgement.failed else witness.wrong()
+    full = replace(judgement, comparisons=(*judgement.comparisons, *wrong))
     if not alone:
-        judgement = replace(judgement, comparisons=(*judgement.comparisons, *wrong))
+        judgement = full
     if judgement.failed:
         return Outcome(case, "fail", judgement)
     if not judgement.comparisons:
         return Outcome(case, "declined", message="the target claims none of the keys that the property compares")
-    return Outcome(case, "pass" if judgement.conclusive else "inconclusive", judgement, suspect=bool(wrong))
+    return Outcome(case, "pass" if judgement.conclusive else "inconclusive", judgement, suspect=full if wrong else None)
 
 
 class Witness:
@@ -225,7 +226,7 @@ class Search:
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = self.timeouts = 0
         self.willing: bool | None = None
-        self.suspect = False
+        self.suspect: Outcome | None = None
 
     def run(self) -> Finding:
         """Judge the fixed cases, then drawn ones until enough were conclusive or one failed and was shrunk."""
@@ -364,7 +365,8 @@ class Search:
             outcome = judge(self.prop, case, self.bench, self.alone)
             self.outcomes[name] = outcome
             self.timeouts += outcome.verdict == "timeout"
-            self.suspect = self.suspect or outcome.suspect
+            if self.suspect is None and outcome.suspect is not None:
+                self.suspect = Outcome(case, "fail", outcome.suspect)
             for note in outcome.judgement.notes if outcome.judgement else ():
                 if note not in self.finding.notes:
                     self.finding.notes.append(note)
