@@ -88,12 +88,11 @@ def _no_collection() -> Iterator[None]:
 
 def _split(N: Numbers, value: Scalar) -> tuple[float, float, float]:
     if isinstance(N, BallNumbers):
-        middle = value.mid()
-        hi = float(middle)
+        hi = float(value)  # of the middle; so is lo
         if hi - hi != 0:
             return hi, 0.0, 0.0
         rad = float(value.rad())
-        return hi, float(middle - hi), rad * (1 + 2.0**-50) + (5e-324 if rad == 0 and not value.is_exact() else 0.0)
+        return hi, float(value - hi), rad * (1 + 2.0**-50) + (5e-324 if rad == 0 and not value.is_exact() else 0.0)
     hi = float(value)
     if hi - hi != 0:
         return hi, 0.0, 0.0

@@ -23,7 +23,7 @@ from bptt.problem import Loss, Problem
 from bptt.truncation import Truncation
 from implementations import numpy_bptt
 from oracle.ball_numbers import BallNumbers
-from oracle.budget import Budget, Model, additions, budget
+from oracle.budget import Budget, Model, additions, backward, budget
 from oracle.budget.transport import ROUND, Transport
 from oracle.solution import Solution, solve
 
@@ -551,3 +551,44 @@ def test_transport_accounts_for_its_own_rounding() -> None:
                 for i, l_i in enumerate(l_s)
             )
             assert Fraction(float(arrived[j])) * (1 + Fraction(1, 2**40)) >= want
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm", "gru_reset_after"])
+@pytest.mark.parametrize(
+    "truncation",
+    [
+        Truncation("window", k=1),
+        Truncation("window", k=3),
+        Truncation("chunk", k=2),
+        Truncation("chunk", k=4),
+        Truncation("periodic", k1=2, k2=3),
+        Truncation("periodic", k1=4, k2=4),
+        Truncation("periodic", k1=3, k2=8),
+    ],
+    ids=str,
+)
+def test_passes_side_by_side_are_bounded_as_one_by_one(
+    cell: str, truncation: Truncation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make(cell, sizes=(11, 4, 2, 3, 2), truncation=truncation, lengths=np.array([11, 7, 0, 10]))
+    _, together = solved(problem)
+    monkeypatch.setattr(backward, "ROOM", 0)
+    _, alone = solved(problem)
+    for key, bound in together.arrays.items():
+        assert np.allclose(bound, alone.arrays[key], rtol=1e-13, atol=0.0), key  # the same terms in another order
+    for key, scale in together.scales.items():
+        assert np.allclose(scale, alone.scales[key], rtol=1e-13, atol=0.0), key
+
+
+@pytest.mark.parametrize("truncation", [Truncation("periodic", k1=4, k2=4), Truncation("window", k=3)], ids=str)
+def test_row_is_bounded_as_if_it_were_alone(truncation: Truncation) -> None:
+    lengths = np.array([11, 7, 10])
+    problem = make("elman", sizes=(11, 3, 2, 3, 0), truncation=truncation, lengths=lengths)
+    _, together = solved(problem)
+    for b in range(3):
+        row = slice(b, b + 1)
+        assert problem.h0 is not None and problem.loss.g is not None
+        loss = replace(problem.loss, g=problem.loss.g[:, row])
+        _, alone = solved(replace(problem, x=problem.x[:, row], h0=problem.h0[row], lengths=lengths[row], loss=loss))
+        assert np.allclose(together.arrays["dx"][:, row], alone.arrays["dx"], rtol=1e-13, atol=0.0)
+        assert np.allclose(together.arrays["dh0"][row], alone.arrays["dh0"], rtol=1e-13, atol=0.0)

@@ -37,6 +37,7 @@ from bptt.truncation import Sweep
 from oracle.budget.forward import ForwardErrors, conversion, underflow
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place
 from oracle.budget.model import INFLATE, Model
+from oracle.budget.passes import Alike, Moment, alike
 from oracle.budget.transport import ROUND, Tangents, Transport, step_tangents
 
 
@@ -102,13 +103,16 @@ class Groups:
         self.X, self.factor, self.by_loss = X, factor, np.zeros((T, m, w))
         self.summed, self.lost = np.zeros((2, T, B, w))
 
-    def add(self, s: int, losses: NDArray[np.int64], V: Floats, lost: Floats) -> None:
-        """Terms of step s: V (B,n,w) of the losses given, and lost (B,w), what float64 did to V."""
+    def add(self, at: Moment, V: Floats, lost: Floats) -> None:
+        """Terms of a moment's steps: V (P B,n,w) of its losses, and lost (P B,w), what float64 did to V."""
         if self.factor is not None:
-            V, lost = V * self.factor[s][:, None, :], lost * np.abs(self.factor[s])
-        self.by_loss[losses] += self.X[s].T @ V.swapaxes(0, 1)
-        self.summed[s] += V.sum(axis=1)
-        self.lost[s] += lost
+            factor = at.of(self.factor)
+            V, lost = V * factor[:, None, :], lost * np.abs(factor)
+        by_pass = V.reshape(at.P, -1, *V.shape[1:]).swapaxes(1, 2)  # (P,n,B,w)
+        terms = self.X[at.steps].swapaxes(1, 2)[:, None] @ by_pass
+        self.by_loss[at.losses] += terms
+        at.into(self.summed, V.sum(axis=1))
+        at.into(self.lost, lost)
 
     def total(self) -> Floats:
         """The largest of the three sums of absolute values: (4)."""
@@ -125,12 +129,14 @@ def backward_errors(
 ) -> BackwardErrors:
     """Bounds on every adjoint, added up over the truncation's passes; within one m(t,r) is 1 down to a first step."""
     engine = _Passes(graph, model, forward)
-    for sweep in passes:
-        steps = list(sweep.steps)
-        if steps:
-            engine.run(sweep, steps[0], steps[-1], seeds)
+    for group in alike(passes, engine.room):
+        engine.run(group, seeds)
     size, error, scale = ({k: kept[i] for k, kept in engine.kept.items()} for i in range(3))
     return BackwardErrors(size, error, scale, engine.inputs, engine.rules.totals(), engine.initial, engine.rules.peak)
+
+
+ROOM = 1_000_000
+"""How many numbers the products of Jacobians of passes side by side may be: a cache's worth."""
 
 
 class _Passes:
@@ -139,6 +145,8 @@ class _Passes:
         self.graph, self.Jt, self.J_abs = graph, np.ascontiguousarray(J.swapaxes(-1, -2)), J_abs
         self.slack, self.tiny = conversion(graph) * ROUND, underflow(graph)
         self.cuts = {k: both for k, both in tangents.items() if graph.places[k].op == "linear"}
+        self.cut = np.concatenate([np.zeros((*J.shape[:3], 0)), *(both[0] for both in self.cuts.values())], axis=-1)
+        self.cut = np.ascontiguousarray(self.cut.swapaxes(-1, -2))
         self.rules = _Backward(graph, model, forward, self.cuts)
         self.kept = {k: np.zeros((3, *p.value.shape)) for k, p in enumerate(graph.places) if not p.constant}  # M, E, Z
         width = next(p.value.shape[-1] for p in graph.places if p.name == "x")
@@ -147,56 +155,66 @@ class _Passes:
         }
         shape = (graph.active.shape[1], graph.S)
         self.initial = (np.zeros(shape), np.zeros(shape), np.zeros(shape))
+        self.rows = graph.S + self.cut.shape[-2]
+        self.room = ROOM / (shape[0] * self.rows * graph.S)
 
-    def run(self, sweep: Sweep, last: int, first: int, seeds: Seeds) -> None:
-        """One pass, from the state after step `last` to the state before step `first`."""
+    def run(self, passes: Alike, seeds: Seeds) -> None:
+        """Passes side by side, each from the state after its last step to the state before its first one."""
         B, S = self.initial[0].shape
-        n = last - first + 2
-        rows = S + sum(signed.shape[-1] for signed, _ in self.cuts.values())
-        errors, each = Transport(n, B, S, rows), np.zeros((B, n, S))  # each[b,i]: v(t,r) of the i-th loss for this r
+        P, n, rows = len(passes.last), passes.steps + 1, self.rows
+        losses = (passes.last - 1)[:, None] - passes.offsets
+        first = passes.first.reshape(-1)
+        errors = Transport(n, P * B, S, rows)
+        each = np.zeros((P * B, passes.offsets.size, S))  # each[pb,i]: v(t,r) of the i-th loss for this r
+        begun = 0  # so many losses have come by
         # [0] local errors w of the state, and of the linear nodes after it; [1] what float64 did to the sizes; [2] the
         # seeds' sizes before anything cancels in them
-        sources, pending = np.zeros((B, n, 3, rows)), np.zeros((B, 3, rows))
-        images = np.zeros((B, rows, S))
+        sources, pending = np.zeros((P * B, n, 3, rows)), np.zeros((P * B, 3, rows))
+        images = np.zeros((P * B, rows, S))
         images[:, :S] = np.eye(S)
-        for i, r in enumerate(range(last, first - 2, -1)):
+        for i in range(n):
+            at = Moment(passes.last - 1 - i, losses[:, :begun])
+            if i == passes.steps and not (passes.last == i).any():
+                return
             if i:
-                errors.advance(self.Jt[r])
-                signed = [np.zeros((B, S, 0)), *(both[0][r] for both in self.cuts.values())]
-                images[:, S:] = np.concatenate(signed, axis=-1).swapaxes(-1, -2)
+                after = Moment(at.steps + 1, at.losses)
+                errors.advance(after.of(self.Jt))
+                images[:, S:] = after.of(self.cut)
             errors.add(images)
             sources[:, i] = pending
-            if r >= first:
-                starts = sweep.seeds[r - 1][:, None]
-                g = np.where(starts, seeds.values[r - 1], 0.0)
-                each[:, i] = g
+            if begun < passes.offsets.size and passes.offsets[begun] == i:
+                starts = passes.seeds[:, begun].reshape(-1)[:, None]
+                g = np.where(starts, at.of(seeds.values), 0.0)
+                each[:, begun] = g
+                begun += 1
+                at.losses = losses[:, :begun]
                 # forward mode ends in a product with dL_t/ds_t, of S terms
-                sources[:, i, 0, :S] += np.where(starts, seeds.errors[r - 1], 0.0) + S * np.abs(g)
+                sources[:, i, 0, :S] += np.where(starts, at.of(seeds.errors), 0.0) + S * np.abs(g)
                 sources[:, i, 1, :S] += self.slack * np.abs(g)
-                sources[:, i, 2, :S] += np.where(starts, seeds.scales[r - 1], 0.0)
+                sources[:, i, 2, :S] += np.where(starts, at.of(seeds.scales), 0.0)
             E, F, Z = np.moveaxis(errors.arrive(sources[:, : i + 1]), 1, 0)
-            if r < first:
+            if i == passes.steps:
                 break
-            live = (r >= sweep.first)[:, None]
-            each[~live[:, 0]] = 0.0
-            F, E, Z = (np.where(live, bound, 0.0) for bound in (F, E, Z))
-            at = Adjoint(each[:, : i + 1], np.stack([F, np.zeros_like(E), E, Z]))
-            M = at.M
+            live = (np.repeat(at.steps + 1, B) >= first)[:, None]
+            if not live.all():
+                each[~live[:, 0]] = 0.0
+                F, E, Z = (np.where(live, bound, 0.0) for bound in (F, E, Z))
+            here = Adjoint(each[:, :begun], np.stack([F, np.zeros_like(E), E, Z]))
+            M = here.M
             sent = M.sum(axis=-1, keepdims=True)
             arrived = sources[:, : i + 1, 0].sum(axis=(1, 2))[:, None]
-            at.bounds[0] += self.slack * M  # what this step's products in float64 add
-            before, cut = self.rules.step(r - 1, at, last, self.tiny * sent, self)
-            each[:, : i + 1] = before.V
+            here.bounds[0] += self.slack * M  # what this step's products in float64 add
+            before, cut = self.rules.step(at, here, self.tiny * sent, self)
+            each[:, :begun] = before.V
+            J_abs = at.of(self.J_abs)
             pending[:, 0] = np.concatenate([before.bounds[1], *cut], axis=-1)
-            pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", E, self.J_abs[r - 1]) + self.tiny * arrived
+            pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", E, J_abs) + self.tiny * arrived
             for q, (_, absolute) in zip(cut, self.cuts.values(), strict=True):
-                pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", q, absolute[r - 1])
-            pending[:, 1, :S] = self.slack * np.einsum("bj,bij->bi", M, self.J_abs[r - 1]) + self.tiny * sent
-        if first == 1:
-            whole = (sweep.first == 1)[:, None]
-            arrived_at_0 = (np.abs(each).sum(axis=1) + F, E, Z)
-            M, E, Z = (old + np.where(whole, new, 0.0) for old, new in zip(self.initial, arrived_at_0, strict=True))
-            self.initial = (M, E, Z)
+                pending[:, 0, :S] += self.slack * np.einsum("bj,bij->bi", q, at.of(absolute))
+            pending[:, 1, :S] = self.slack * np.einsum("bj,bij->bi", M, J_abs) + self.tiny * sent
+        whole = (passes.first == 1)[:, :, None]
+        for kept, new in zip(self.initial, (np.abs(each).sum(axis=1) + F, E, Z), strict=True):
+            kept[:] += np.where(whole, new.reshape(P, B, S), 0.0).sum(axis=0)
 
 
 @dataclass
@@ -255,13 +273,12 @@ class _Backward:
             found |= {(k, i): total[rows] for i, rows in self.entries[k]}
         return found
 
-    def step(self, t: int, at: Adjoint, last: int, lost: Floats, into: _Passes) -> tuple[Adjoint, list[Floats]]:
-        """The adjoint of the state before step t+1 (counting from 1), from that of the state after it, and q of cuts.
+    def step(self, t: Moment, at: Adjoint, lost: Floats, into: _Passes) -> tuple[Adjoint, list[Floats]]:
+        """The adjoint of the states before a moment's steps, from that of the states after them, and q of cuts.
 
-        `last` is the step of loss 0; lost (B,1) is what underflow in float64 may take from an adjoint.
+        lost (P B,1) is what underflow in float64 may take from an adjoint.
         """
         graph, model = self.graph, self.model
-        losses = last - 1 - np.arange(at.V.shape[1])
         B, n, _ = at.V.shape
         known: dict[int, Adjoint] = {}
         cut = {k: np.zeros((B, both[0].shape[-1])) for k, both in self.cuts.items()}
@@ -275,8 +292,10 @@ class _Backward:
                 continue
             at, op = known[k], graph.places[k].op
             M = at.M
-            into.kept[k][0, t] += M
-            into.kept[k][1:, t] += at.bounds[2:]
+            kept = into.kept[k]
+            t.into(kept[0], M)
+            t.into(kept[1], at.bounds[2])
+            t.into(kept[2], at.bounds[3])
             if op in {"leaf", "hold"}:
                 continue
             if k in cut:
@@ -284,7 +303,7 @@ class _Backward:
                 at.bounds = at.bounds.copy()
                 at.bounds[1] = 0.0
             if k in self.groups:
-                self.groups[k].add(t, losses, at.V, at.bounds[0] + lost)
+                self.groups[k].add(t, at.V, at.bounds[0] + lost)
             if op == "columns":
                 self._columns(k, at, known)
                 continue
@@ -306,26 +325,28 @@ class _Backward:
     def _give(known: dict[int, Adjoint], i: int, value: Adjoint) -> None:
         known[i] = known[i] + value if i in known else value
 
-    def _through(self, edge: Edge, t: int, at: Adjoint, M: Floats, computed: Floats, known: dict[int, Adjoint]) -> None:
+    def _through(
+        self, edge: Edge, t: Moment, at: Adjoint, M: Floats, computed: Floats, known: dict[int, Adjoint]
+    ) -> None:
         """What an entrywise use gives back: (3)."""
-        r = computed * edge.gain[t] + edge.lost * ((computed > 0) & edge.there[t])  # a product with 0 is exact
+        r = computed * t.of(edge.gain) + edge.lost * ((computed > 0) & t.of(edge.there))  # a product with 0 is exact
         if edge.factor is None or edge.size is None:
             V, bounds = at.V, at.bounds.copy()
         else:
-            V, bounds = at.V * edge.factor[t][:, None, :], at.bounds * edge.size[t]
+            V, bounds = at.V * t.of(edge.factor)[:, None, :], at.bounds * t.of(edge.size)
         if edge.float64 is not None:
-            bounds[0] += edge.float64[t] * M
+            bounds[0] += t.of(edge.float64) * M
         bounds[1:3] += r
         self._give(known, edge.into, Adjoint(V, bounds))
 
-    def _back(self, k: int, t: int, at: Adjoint, computed: Floats, known: dict[int, Adjoint], into: _Passes) -> None:
+    def _back(self, k: int, t: Moment, at: Adjoint, computed: Floats, known: dict[int, Adjoint], into: _Passes) -> None:
         """What the products of a linear node give back."""
         products = self.products[k]
         V = at.V @ products.W
         bounds, sizes = at.bounds @ products.size, computed @ products.size
         self.peak = float(np.maximum(self.peak, sizes.max(initial=0.0)))  # NaN stays: then nothing is bounded
         for columns in products.x:
-            into.inputs[k][t] += np.abs(V[..., columns]).sum(axis=1) + bounds[0, :, columns]
+            t.into(into.inputs[k], np.abs(V[..., columns]).sum(axis=1) + bounds[0, :, columns])
         lost = computed.max(axis=-1, keepdims=True) > 0
         for i, columns, n, underflown, flushed in products.into:
             r = n * sizes[:, columns] + underflown * lost

@@ -85,21 +85,21 @@ def forward_errors(graph: Graph, model: Model, probes: Mapping[str, Probe] | Non
     probes = probes or {}
     probed = {name: np.zeros((T, B, probe.signed.shape[-1])) for name, probe in probes.items()}
     lanes = [k for k in tangents if graph.places[k].op == "linear"]  # the nodes whose images are formed: (5)
+    ends = np.cumsum([0] + [tangents[k][0].shape[-1] for k in lanes]).tolist()
+    columns = {k: slice(*ends[i : i + 2]) for i, k in enumerate(lanes)}
+    signed, absolute = (np.concatenate([J[..., :0], *(tangents[k][i] for k in lanes)], axis=-1) for i in (0, 1))
     nodes = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
     if model.flush:
         states[0] += model.eta
         sources[:, 0, 0] = states[0]
     transport.add()
     for t in range(T):
-        images = {}
-        for k in lanes:
-            signed, absolute = tangents[k]
-            images[k] = transport.arrive(sources[:, : t + 1], signed[t])[:, 0]
-            images[k] += kappa * ROUND * np.einsum("bi,bij->bj", states[t], absolute[t]) + tiny * arrived[:, None]
-        D, q = pass_.step(t, states[t], images)
-        for k, bound in D.items():
-            nodes[k][t] = bound
-        local = np.concatenate([q[i] for i in graph.outputs.values()], axis=-1)
+        image = transport.arrive(sources[:, : t + 1], signed[t])[:, 0]
+        image += kappa * ROUND * np.einsum("bi,bij->bj", states[t], absolute[t]) + tiny * arrived[:, None]
+        both = pass_.step(t, states[t], {k: image[:, part] for k, part in columns.items()})
+        for k, bound in both.items():
+            nodes[k][t] = bound[0]
+        local = np.concatenate([both[i][1] for i in graph.outputs.values()], axis=-1)
         local += kappa * ROUND * np.einsum("bi,bij->bj", states[t], J_abs[t])  # (2) of transport
         local += tiny * arrived[:, None]
         local[~graph.active[t]] = 0.0
@@ -164,114 +164,101 @@ class _Forward:
             total = total + places[i].magnitude
         return total
 
-    def step(self, t: int, before: Floats, images: dict[int, Floats]) -> tuple[dict[int, Floats], dict[int, Floats]]:
-        """(D, q) of every node of step t, from the state's bound (B,S) and the images of its error at linear nodes."""
+    def step(self, t: int, before: Floats, images: dict[int, Floats]) -> dict[int, Floats]:
+        """D and q, (2,B,n), of every node of step t, from the state's bound (B,S) and its images at linear nodes."""
         self.images = images
-        D: dict[int, Floats] = {}
-        q: dict[int, Floats] = {}
+        e: dict[int, Floats] = {}
         offset = 0
         for k, place in enumerate(self.graph.places):
             if place.constant:
                 continue
             if place.op != "leaf":
-                D[k], q[k] = getattr(self, f"_{place.op}" if place.op not in ACTIVATIONS else "_activation")(t, k, D, q)
+                e[k] = getattr(self, f"_{place.op}" if place.op not in ACTIVATIONS else "_activation")(t, k, e)
                 continue
             shape = place.value.shape[1:]
-            q[k] = np.full(shape, self.model.eta if self.model.flush else 0.0)
-            D[k] = q[k]
+            e[k] = np.full((2, *shape), self.model.eta if self.model.flush else 0.0)
             if k in self.graph.inputs.values():
-                D[k] = D[k] + before[:, offset : offset + shape[-1]]
+                e[k][0] += before[:, offset : offset + shape[-1]]
                 offset += shape[-1]
-        return D, q
+        return e
 
-    def _linear(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+    def _linear(self, t: int, k: int, e: dict[int, Floats]) -> Floats:
         graph, model = self.graph, self.model
         places, place = graph.places, graph.places[k]
-        total: Floats | float = 0.0
-        local: Floats | float = 0.0
+        both = np.zeros((2, *place.value.shape[1:]))
         n = self.terms[k][t]
         flushed: Floats | float = 0.0  # parameters that are read as 0
         for i in range(place.products):
             X, W = place.inputs[2 * i], place.inputs[2 * i + 1]
-            total = total + D[X] @ places[W].magnitude
-            local = local + q[X] @ places[W].magnitude
+            both += e[X] @ places[W].magnitude
             if model.flush:
-                flushed = flushed + (places[X].magnitude[t] + model.u * D[X]) @ model.read(places[W].value)
+                flushed = flushed + (places[X].magnitude[t] + model.u * e[X][0]) @ model.read(places[W].value)
         for i in place.inputs[2 * place.products :]:
             if not places[i].constant:
-                total, local = total + D[i], local + q[i]
+                both += e[i]
             elif model.flush:
                 flushed = flushed + model.read(places[i].value)
-        size = self.fixed[k][t] + model.u * total
+        size = self.fixed[k][t] + model.u * both[0]
         if k in self.images:
-            total = np.minimum(total, self.images[k] + local)  # (5)
-        value = place.magnitude[t] + model.u * (total + flushed)
+            both[0] = np.minimum(both[0], self.images[k] + both[1])  # (5)
+        value = place.magnitude[t] + model.u * (both[0] + flushed)
         r = model.flat(n, size, value) + model.lost(n) * (size > 0) + flushed  # (2); sums of zeros are exact
-        r = np.where((size < model.overflow) | ~graph.active[t][:, None], r, np.inf)
-        return total + r, local + r
+        both += np.where((size < model.overflow) | ~graph.active[t][:, None], r, np.inf)
+        return both
 
-    def _activation(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+    def _activation(self, t: int, k: int, e: dict[int, Floats]) -> Floats:
         model, place = self.model, self.graph.places[k]
         i = place.inputs[0]
-        a = self.graph.places[i].value[t]
         assert place.slope is not None
-        slope, z, Da = place.slope[t], place.magnitude[t], D[i]
+        slope, z, Da = place.slope[t], place.magnitude[t], e[i][0]
         if place.op == "identity":
-            return Da, q[i]
+            return e[i]
         if place.op == "relu":
-            kink = np.abs(a) <= model.u * Da * INFLATE
+            kink = np.abs(self.graph.places[i].value[t]) <= model.u * Da * INFLATE
             self.kinks += int((kink & self.graph.active[t][:, None]).sum())
-            remainder = np.where(kink, Da, 0.0)  # |relu(a + d) - relu(a) - relu'(a) d| <= |d|
-            r = np.zeros_like(z)
-        else:
-            steepest = slope + SUP2[place.op] * model.u * Da  # |phi'| over the tube
-            bend = np.minimum(SUP2[place.op], 2 * steepest)  # |phi''| <= 2 |phi'|
-            remainder = 0.5 * bend * model.u * Da * Da  # (4)
-            r = 2 * model.ulp * (z + model.u * (slope * Da + remainder)) + model.eta_function * (z + Da > 0)
-            if place.op == "sigmoid":  # by way of tanh(a/2) = 2z - 1: half of its error; and a few roundings
-                by_tanh = model.ulp * (np.abs(1 - 2 * z) + 2 * model.u * (slope * Da + remainder))
-                r = np.maximum(r, by_tanh) + 4 * z
-        return slope * Da + remainder + r, slope * q[i] + remainder + r
+            return np.asarray(slope * e[i] + np.where(kink, Da, 0.0))  # |relu(a + d) - relu(a) - relu'(a) d| <= |d|
+        steepest = slope + SUP2[place.op] * model.u * Da  # |phi'| over the tube
+        bend = np.minimum(SUP2[place.op], 2 * steepest)  # |phi''| <= 2 |phi'|
+        remainder = 0.5 * bend * model.u * Da * Da  # (4)
+        moved = model.u * (slope * Da + remainder)
+        r = 2 * model.ulp * (z + moved) + model.eta_function * (z + Da > 0)
+        if place.op == "sigmoid":  # by way of tanh(a/2) = 2z - 1: half of its error; and a few roundings
+            r = np.maximum(r, model.ulp * (np.abs(1 - 2 * z) + 2 * moved)) + 4 * z
+        return np.asarray(slope * e[i] + (remainder + r))
 
-    def _mul(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+    def _mul(self, t: int, k: int, e: dict[int, Floats]) -> Floats:
         a, b = self.graph.places[k].inputs
-        (x, Dx, qx), (y, Dy, qy) = self._operand(t, a, D, q), self._operand(t, b, D, q)
-        cross = self.model.u * Dx * Dy
-        r = (x + self.model.u * Dx) * (y + self.model.u * Dy) + self.model.eta
-        return x * Dy + y * Dx + cross + r, x * qy + y * qx + cross + r  # (3)
+        (x, ex), (y, ey) = self._operand(t, a, e), self._operand(t, b, e)
+        Dx, Dy, u = ex[0], ey[0], self.model.u
+        r = (x + u * Dx) * (y + u * Dy) + self.model.eta
+        return np.asarray(x * ey + y * ex + (u * Dx * Dy + r))  # (3)
 
-    def _operand(self, t: int, i: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats, Floats]:
+    def _operand(self, t: int, i: int, e: dict[int, Floats]) -> tuple[Floats, Floats]:
         place = self.graph.places[i]
         if place.constant:
-            flushed = self.model.read(place.value)
-            return place.magnitude, flushed, flushed
-        return place.magnitude[t], D[i], q[i]
+            return place.magnitude, self.model.read(place.value)[None]
+        return place.magnitude[t], e[i]
 
-    def _add(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+    def _add(self, t: int, k: int, e: dict[int, Floats]) -> Floats:
         a, b = self.graph.places[k].inputs
-        places = self.graph.places
-        r = places[a].magnitude[t] + places[b].magnitude[t] + self.model.u * (D[a] + D[b]) + self.model.eta
-        return D[a] + D[b] + r, q[a] + q[b] + r
+        places, both = self.graph.places, e[a] + e[b]
+        r = places[a].magnitude[t] + places[b].magnitude[t] + self.model.u * both[0] + self.model.eta
+        return np.asarray(both + r)
 
-    def _mix(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+    def _mix(self, t: int, k: int, e: dict[int, Floats]) -> Floats:
         """z h + (1-z) n: both algebras, n + z (h - n) too, stay within four roundings of |n| + |h|."""
         z, n, h = self.graph.places[k].inputs
         places, u = self.graph.places, self.model.u
         vz, vn, vh = places[z].value[t], places[n].value[t], places[h].value[t]
-        cross = u * D[z] * (D[n] + D[h])
-        r = 4 * (np.abs(vn) + np.abs(vh) + u * (D[n] + D[h])) * (1 + u * D[z]) + 4 * self.model.eta
+        Dz, both = e[z][0], e[n][0] + e[h][0]
+        r = 4 * (np.abs(vn) + np.abs(vh) + u * both) * (1 + u * Dz) + 4 * self.model.eta
+        image = np.abs(vh - vn) * e[z] + np.abs(1 - vz) * e[n] + np.abs(vz) * e[h]
+        return np.asarray(image + (u * Dz * both + r))
 
-        def image(e: dict[int, Floats]) -> Floats:
-            out: Floats = np.abs(vh - vn) * e[z] + np.abs(1 - vz) * e[n] + np.abs(vz) * e[h]
-            return out
-
-        return image(D) + cross + r, image(q) + cross + r
-
-    def _columns(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
+    def _columns(self, t: int, k: int, e: dict[int, Floats]) -> Floats:
         place = self.graph.places[k]
         start, stop = place.extra or (0, 0)
-        return D[place.inputs[0]][..., start:stop], q[place.inputs[0]][..., start:stop]
+        return e[place.inputs[0]][..., start:stop]
 
-    def _hold(self, t: int, k: int, D: dict[int, Floats], q: dict[int, Floats]) -> tuple[Floats, Floats]:
-        i = self.graph.places[k].inputs[0]
-        return D[i], q[i]
+    def _hold(self, t: int, k: int, e: dict[int, Floats]) -> Floats:
+        return e[self.graph.places[k].inputs[0]]
