@@ -32,7 +32,7 @@ SIZES = (  # T, B, D, H, K
     (3, 17, 33, 4, 33),
 )
 SEVERAL = (
-    *((19, 9, 18, 19, 10), (18, 3, 34, 20, 9), (35, 5, 17, 37, 33)),
+    *((19, 9, 18, 19, 10), (18, 3, 34, 20, 9), (33, 3, 17, 33, 17)),
     *((515, 1, 1, 2, 2), (2, 1, 2, 137, 2)),
     *((4, 16, 8, 16, 8), (3, 4, 16, 32, 16), (2, 8, 64, 64, 4)),
     *((2, 33, 34, 35, 36), (34, 18, 2, 3, 2), (2, 32, 32, 32, 32), (32, 16, 2, 2, 2)),
@@ -59,6 +59,10 @@ EXTRAS = {"empty": 4, "beyond": 3, "far": 5, "none": 4, "loud": 4, "faint": 3}
 and arguments so small that a threshold beside 0 shows."""
 QUIET = {"float64": 2.0**-40, "float32": 2.0**-30, "float16": 2.0**-6, "bfloat16": 2.0**-30}
 """What inputs, initial states and biases are multiplied by to be faint."""
+SPIKE = {"float64": 2.0**10, "float32": 2.0**10, "float16": 2.0**4, "bfloat16": 2.0**10}
+"""How far one entry of an array is from 0: beyond what a state, an input or a logit might be clipped to."""
+WIDE = ((4, 17, 18, 33, 19), (34, 2, 2, 3, 2))
+"""Sizes at which every loss meets every readout."""
 UNLIKELY = 80.0
 """By how much one logit is below the others: a probability of 1e-35, which float32 still holds as a normal number."""
 BIAS = {"float64": 2.0**20, "float32": 2.0**10, "float16": 4.0, "bfloat16": 4.0}
@@ -88,6 +92,8 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
     yield from _long_blocks(support, cell, dtype, shape)
     yield from _of_readouts(support, cell, dtype, shape)
     yield from _zeros(support, cell, dtype, shape)
+    yield from _spikes(support, cell, dtype, shape)
+    yield from _wide(support, cell, dtype, shape)
 
 
 def _several(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
@@ -223,19 +229,69 @@ def _faint(problem: Problem) -> Problem:
 
 def _zeros(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
     """One array after the other all zero, and it alone: whoever skips what is zero may skip too much."""
-    names = {"readouts": shape.readouts[-1], "losses": shape.losses[0], "activations": shape.activations[0]}
-    names |= {"truncations": shape.truncations[0], "reductions": (shape.reductions or ("sum",))[0]}
-    problem = generic(9500, support, cell, dtype, (3, 2, 2, 2, 2), names)
+    problem = _small(9500, support, cell, dtype, shape)
     if problem is None:
         return
-    for this in (dotted.split(".")[-1] for dotted, array in problem.arrays() if array.dtype.kind == "f"):
-        if problem.loss.kind == "cross_entropy" and this == "target":
-            continue
+    for this in _floats(problem):
 
         def zeroed(name: str, array: Array, this: str = this) -> Array:
             return np.zeros_like(array) if name == this else array
 
         yield each_array(problem, zeroed)
+
+
+def _spikes(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """One entry of one array after the other far beyond the rest: whoever clips it shows.
+
+    Where nothing but saturation would come of it, the other factor is small: h0 W_h, and one step of it.
+    """
+    for i, (T, less, more) in enumerate(((3, "W", "h0"), (1, "h0", "W"))):
+        problem = _small(9690 + i, support, cell, dtype, shape, T)
+        if problem is not None:
+            W = "W_hh" if "W_hh" in problem.params else "W_h"
+            factors = {less.replace("W", W): 1 / SPIKE[dtype], more.replace("W", W): SPIKE[dtype]}
+
+            def moved(name: str, array: Array, factors: Mapping[str, float] = factors) -> Array:
+                return to_dtype(array * factors[name], dtype) if name in factors else array
+
+            yield each_array(problem, moved)
+    problem = _small(9600, support, cell, dtype, shape)
+    if problem is None:
+        return
+    for i, this in enumerate(_floats(problem)):
+
+        def spiked(name: str, array: Array, this: str = this, i: int = i) -> Array:
+            if name != this:
+                return array
+            there = np.arange(array.size).reshape(array.shape) == i % array.size
+            return to_dtype(np.where(there, np.copysign(SPIKE[dtype], array), array), dtype)
+
+        yield each_array(problem, spiked)
+
+
+def _small(seed: int, support: Support, cell: str, dtype: str, shape: Shape, T: int = 3) -> Problem | None:
+    names: dict[str, Any] = {"readouts": shape.readouts[-1], "losses": shape.losses[0]}
+    names |= {"activations": shape.activations[0], "truncations": shape.truncations[0]}
+    names |= {"reductions": (shape.reductions or ("sum",))[0]}
+    return generic(seed, support, cell, dtype, (T, 2, 2, 2, 2), names)
+
+
+def _floats(problem: Problem) -> list[str]:
+    """The names of a problem's arrays, without those that must be integers or add up to 1."""
+    names = [dotted.split(".")[-1] for dotted, array in problem.arrays() if array.dtype.kind == "f"]
+    return [name for name in names if name != "target" or problem.loss.kind != "cross_entropy"]
+
+
+def _wide(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Every loss with every readout where each axis is beyond a tile; the other names take turns."""
+    truncations, activations = itertools.cycle(shape.truncations), itertools.cycle(shape.activations)
+    reductions = itertools.cycle(shape.reductions or ("sum",))
+    for i, (sizes, loss, readout) in enumerate(itertools.product(WIDE, shape.losses, shape.readouts)):
+        names: dict[str, Any] = {"readouts": readout, "losses": loss, "truncations": next(truncations)}
+        names |= {"activations": next(activations), "reductions": next(reductions)}
+        problem = generic(9700 + i, support, cell, dtype, sizes, names)
+        if problem is not None:
+            yield problem
 
 
 def generic(

@@ -6,8 +6,8 @@ one to the other problem of the same sizes and the last answer are judged agains
 every case, so that a target that some call has spoilt fails a case that spoils a fresh one too.
 
 The fixed cases are of another kind: the problem is asked before each of its siblings, which differ from it in one field
-alone (properties/siblings.py), and after itself in another dtype. What a target remembers of the first, and takes for
-the second's, shows.
+alone (properties/siblings.py), after itself in another dtype, and after problems of its sizes for other cells. What a
+target remembers of the first, and takes for the second's, shows.
 
 Whether the two answers agree in every bit is said in a note, and judged only where a target declares itself
 `deterministic`: sums may be in another order each time.
@@ -28,7 +28,7 @@ from properties.base import FAULTS, Answer, Bench, Case, Comparison, Judgement, 
 from properties.compare import against_truth
 from properties.edges import generic
 from properties.recipe import Draw, Recipe
-from properties.siblings import in_other_dtypes, inexact, siblings
+from properties.siblings import in_other_dtypes, inexact, of_other_cells, siblings
 from properties.strategies import draw_problem, offered, replace_shape
 from properties.units import negated
 
@@ -70,6 +70,9 @@ class Repeatability(Property):
             plain = None if problem is None else inexact(problem, support)
             if plain is not None and in_other_dtypes(plain, support):
                 other.append(Case(plain, {"dtypes": 1}))
+            problem = generic(7200 + 2 * i, support, cell, dtype, (4, 2, 3, 3, 3), names)
+            if problem is not None and of_other_cells(problem, support):
+                other.append(Case(problem, {"cells": 1}))
         return other + out  # the former first: of their sizes nothing has been asked in this dtype by then
 
     def asked_too(self, case: Case) -> Sequence[Problem]:
@@ -99,7 +102,8 @@ class Repeatability(Property):
         if case.parameters.get("siblings"):
             pairs = [(problem, sibling) for sibling in siblings(problem, bench.support)]
         else:
-            pairs = [(other, problem) for other in in_other_dtypes(problem, bench.support)]
+            others = of_other_cells if case.parameters.get("cells") else in_other_dtypes
+            pairs = [(other, problem) for other in others(problem, bench.support)]
         for first, second in pairs:
             bench.run(first)
             for c in against_truth(second, bench.run(second), bench.truth(second)).comparisons:
@@ -109,8 +113,8 @@ class Repeatability(Property):
 
 
 def _in_pairs(case: Case) -> bool:
-    """Whether the case is a fixed one: its problem before each sibling, or after itself in another dtype."""
-    return bool(case.parameters.get("siblings") or case.parameters.get("dtypes"))
+    """Whether the case is a fixed one: its problem before each sibling, or after one of another dtype or cell."""
+    return any(case.parameters.get(name) for name in ("siblings", "dtypes", "cells"))
 
 
 def another(problem: Problem, more: int) -> Problem:

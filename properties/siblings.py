@@ -14,6 +14,7 @@ from typing import Any
 from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
+from properties.edges import generic
 from properties.strategies import offered
 from properties.units import each_array, in_dtype
 
@@ -30,6 +31,26 @@ def in_other_dtypes(problem: Problem, support: Support) -> list[Problem]:
     """The same problem in the other dtypes that a target offers, where it offers the problem in its own."""
     others = (in_dtype(problem, dtype) for dtype in ("float64", "float32") if dtype != problem.dtype)
     return [other for other in others if support.serves(other)]
+
+
+def of_other_cells(problem: Problem, support: Support) -> list[Problem]:
+    """Problems of the same sizes, names and inputs for the other cells that a target offers."""
+    found = []
+    for cell in support.cells:
+        shape = offered(support, cell)
+        sizes = (problem.T, problem.B, problem.D, problem.H, problem.K)
+        kind, reduction = problem.truncation.kind, problem.loss.time_reduction
+        names = {
+            "readouts": problem.readout,
+            "losses": problem.loss.kind,
+            "truncations": kind if kind in shape.truncations else shape.truncations[0],
+            "activations": shape.activations[0],
+            "reductions": reduction,
+        }
+        other = None if cell == problem.cell else generic(9900, support, cell, problem.dtype, sizes, names)
+        if other is not None:
+            found.append(replace(other, x=problem.x, lengths=problem.lengths))
+    return [other for other in found if support.serves(other)]
 
 
 def inexact(problem: Problem, support: Support) -> Problem:
@@ -89,4 +110,4 @@ def _reduced(loss: Loss, time: str, batch: str) -> Loss:
     return replace(loss, time_reduction=time, batch_reduction=batch)
 
 
-__all__ = ["in_other_dtypes", "inexact", "siblings"]
+__all__ = ["in_other_dtypes", "inexact", "of_other_cells", "siblings"]

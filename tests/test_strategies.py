@@ -294,7 +294,15 @@ def test_edge_problems_are_at_the_edges_and_truncated_ones_are_cut():
     assert any(p.h0 is None for p in found)
     assert any(np.abs(p.x).max() > 700 for p in found)
     assert all(p.loss.scale == 0.5 for p in found if p.loss.kind == "squared_error")
-    assert all(0.9 <= max(norms(p)) <= 1 for p in found if p.H > 1 and max(norms(p)) > 0)
+    spiked = {name: p for p in found for name, a in p.arrays() if p.T == 3 and np.abs(a).max() == 1024}
+    assert set(spiked) >= {"x", "h0", "params.W_hh", "params.W_xh", "params.b_h", "params.W_hy", "params.b_y", "loss.g"}
+    plain = [p for p in found if p not in spiked.values() and max(norms(p), default=0.0) > 0]
+    assert all(0.9 <= max(norms(p)) <= 1 for p in plain if p.H > 1 and 2**-5 < max(norms(p)) < 2)
+    assert sum(not 2**-5 < max(norms(p)) < 2 for p in plain) <= 2
+    ways = {(loss, readout) for loss in Support().losses for readout in Support().readouts}
+    for wide in ("H", "B", "D"):
+        assert {(p.loss.kind, p.readout) for p in found if getattr(p, wide) > 16} == ways, wide
+    assert {(p.loss.kind, p.readout) for p in found if p.T > 32} == ways
     zeros = {
         name for p in found for name, array in p.arrays() if p.T == 3 and array.any() == 0 and array.dtype.kind == "f"
     }

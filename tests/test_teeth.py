@@ -78,7 +78,21 @@ def test_labels_read_in_the_order_of_memory_are_caught_by_the_layouts():
     assert any(judge(prop, case, bench).failed for case in prop.fixed(target.support, "elman", "float64"))
 
 
-@pytest.mark.parametrize("name", load("mutants", "far_out").NAMES)
+@pytest.mark.parametrize("cell", ["elman", "gru_reset_before"])
+def test_what_is_kept_of_another_cell_is_caught_by_its_problems(cell):
+    target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:plan_of_another_cell")
+    bench, prop = TargetBench(target, "float64"), PROPERTIES["repeatability"]
+    assert any(judge(prop, case, bench).failed for case in prop.fixed(target.support, cell, "float64"))
+
+
+def test_clipped_cell_state_is_caught_by_the_fixed_problems():
+    target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:cell_state_clipped")
+    bench, prop = TargetBench(target, "float64"), PROPERTIES["oracle-agreement"]
+    cases = prop.fixed(target.support, "lstm", "float64")
+    assert any(judge(prop, case, bench).failed for case in cases if case.problem.T < 5 and case.problem.H < 5)
+
+
+@pytest.mark.parametrize("name", [*load("mutants", "far_out").NAMES, *load("mutants", "far_out").BEYOND])
 def test_bug_that_shows_far_out_is_caught_by_the_fixed_problems(name):
     target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:{name}")
     prop = PROPERTIES["oracle-agreement"]

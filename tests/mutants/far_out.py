@@ -159,6 +159,56 @@ FORGETFUL = {
 }
 """Planted twins of caches whose key leaves something out: only two calls that differ in it alone show them."""
 globals().update(FORGETFUL)
+
+
+def _largest(array):
+    return 0.0 if array is None else float(np.abs(array).max(initial=0.0))
+
+
+far_states_of_a_pure_kernel = _spoil(
+    "dW_hh", lambda p: p.readout == "none" and p.loss.kind == "cotangent" and p.params["b_h"].shape[0] > 16
+)
+far_rows_of_squares = _spoil(
+    "db_y", lambda p: p.readout == "linear" and p.loss.kind == "squared_error" and p.x.shape[1] > 16
+)
+far_steps_of_classes = _spoil("dh0", lambda p: p.loss.kind == "cross_entropy" and p.x.shape[0] > 32)
+initial_state_clipped = _spoil("dh0", lambda p: _largest(p.h0) > 100)
+recurrent_weights_clipped = _spoil("dW_hh", lambda p: _largest(p.params["W_hh"]) > 100)
+readout_weights_clipped = _spoil("dW_hy", lambda p: p.readout == "linear" and _largest(p.params["W_hy"]) > 100)
+bias_clipped = _spoil("db_h", lambda p: _largest(p.params["b_h"]) > 100)
+
+
+def cell_state_clipped(problem):
+    """The cell state of an LSTM is kept within [-50, 50], as some are."""
+    answer = numpy_bptt.gradients(problem)
+    return answer | {"c": np.clip(answer["c"], -50, 50)}
+
+
+cell_state_clipped.SUPPORTS = {**numpy_bptt.SUPPORTS, "cells": ["lstm"]}
+
+_plans = {}
+
+
+def plan_of_another_cell(problem):
+    """Keeps by the sizes alone what it had found out of the cell that asked first."""
+    answer = numpy_bptt.gradients(problem)
+    if _plans.setdefault(problem.x.shape, problem.cell) != problem.cell:
+        answer["dx"] = answer["dx"] * 2
+    return answer
+
+
+plan_of_another_cell.SUPPORTS = {**numpy_bptt.SUPPORTS, "cells": ["elman", "gru_reset_before"], "activations": ["tanh"]}
+
+BEYOND = (
+    "far_states_of_a_pure_kernel",
+    "far_rows_of_squares",
+    "far_steps_of_classes",
+    "initial_state_clipped",
+    "recurrent_weights_clipped",
+    "readout_weights_clipped",
+    "bias_clipped",
+)
+"""Bugs on one path of a loss and a readout, or of one value that is far beyond the others."""
 NAMES = (
     "no_start",
     "relu_from_a_threshold_on",
