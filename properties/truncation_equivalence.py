@@ -8,6 +8,8 @@ chunks       chunk(k) is the sum over its chunks run on their own, each from the
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +24,16 @@ from oracle.solution import scope, solve
 from oracle.truth import Truth
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, against_truth, of_sums
+from properties.edges import generic
 from properties.recipe import Draw, Recipe
 from properties.strategies import Array, draw_problem, offered, replace_shape, to_dtype
 
 FORMS = ("double-sum", "identity", "chunks")
+CUTS = (
+    *(Truncation("window", k=3), Truncation("chunk", k=3)),
+    *(Truncation("periodic", k1=2, k2=3), Truncation("periodic", k1=3, k2=4)),
+)
+"""Truncations of six or seven steps that leave some of them out, and of which no two have the same mask."""
 
 
 class TruncationEquivalence(Property):
@@ -68,6 +76,31 @@ class TruncationEquivalence(Property):
             return Case(problem, {"form": FORMS.index(form)})
 
         return Recipe(build)
+
+    def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
+        shape, out = offered(support, cell), []
+        losses, readouts = itertools.cycle(shape.losses), itertools.cycle(shape.readouts)
+        names: dict[str, Any] = {"truncations": "full", "activations": shape.activations[0]}
+        names |= {"reductions": (shape.reductions or ("sum",))[0]}
+
+        def problem(seed: int, T: int, truncation: Truncation, loss: str) -> Problem | None:
+            chosen = names | {"losses": loss, "readouts": next(readouts)}
+            made = generic(seed, support, cell, dtype, (T, 2, 2, 2, 2), chosen)
+            return None if made is None else replace(made, truncation=truncation)
+
+        for i, truncation in enumerate(CUTS):
+            made = problem(9000 + i, 7, truncation, next(losses))
+            if made is not None and truncation.kind in support.truncations:
+                out.append(Case(made, {"form": FORMS.index("double-sum")}))
+        made = problem(9010, 6, CUTS[0], next(losses))
+        if made is not None:
+            for one, other in twins(made, support):
+                parameters = {"form": FORMS.index("identity"), **_encode(other)}
+                out.append(Case(replace(made, truncation=one), parameters))
+        if "chunk" in support.truncations and "cotangent" in support.losses:
+            made = problem(9020, 7, CUTS[1], "cotangent")
+            out += [] if made is None else [Case(made, {"form": FORMS.index("chunks")})]
+        return out
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         problem, form = case.problem, FORMS[case.parameters["form"]]
