@@ -16,7 +16,7 @@ from conformance.conclusion import conclusion
 from conformance.diagnosis.attach import Failed, attach
 from conformance.engine import Profile
 from conformance.errors import TargetUnavailable, UsageError
-from conformance.items import Item, Judged, judge_items, offers
+from conformance.items import AGREEMENT, Item, Judged, judge_items, offers
 from conformance.render.terminal import many
 from conformance.results import (
     SCHEMA_VERSION,
@@ -182,7 +182,10 @@ class Sitting:
         self.plan, self.targets, self.notes = plan, targets, notes
         names = tuple(target.name for target in targets)
         self.items = [
-            Item(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases, plan.setting)
+            Item(
+                *(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases, plan.setting),
+                agreement=AGREEMENT in {one.id for one in plan.properties},
+            )
             for cell in CELLS
             for dtype in DTYPES
             for prop in plan.properties

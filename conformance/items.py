@@ -40,7 +40,10 @@ FEW = 4
 
 @dataclass(frozen=True)
 class Item:
-    """One property, cell and dtype, and the targets to be judged, by name."""
+    """One property, cell and dtype, and the targets to be judged, by name.
+
+    agreement  whether the run judges oracle-agreement too
+    """
 
     property: str
     cell: str
@@ -51,6 +54,7 @@ class Item:
     report_dir: Path
     cases: Path | None = None
     setting: Setting = DEFAULT
+    agreement: bool = True
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def _find(
     """The finding of a property, and the search that made it.
 
     A theorem may hold of wrong answers. That an answer is outside its own budget is for oracle-agreement to say, which
-    has problems of its own; where these do not show it, the property that met it does.
+    has problems of its own; where these do not show it, or are not asked, the property that met it does.
     """
     where = (item.cell, item.dtype, item.profile, item.seed)
     search = Search(PROPERTIES[item.property], bench, *where, saved, alone=True)
@@ -153,11 +157,12 @@ def _find(
     suspect = search.suspect
     if finding.verdict not in ("pass", "inconclusive") or suspect is None:
         return search, finding
-    profile = replace(item.profile, shrinks=0)
-    agreement = TargetBench(afresh(target), item.dtype, truths)
-    shown = Search(PROPERTIES[AGREEMENT], agreement, item.cell, item.dtype, profile, item.seed)
-    if shown.run().verdict in ("fail", "crash", "timeout"):
-        return search, finding
+    if item.agreement:
+        profile = replace(item.profile, shrinks=0)
+        agreement = TargetBench(afresh(target), item.dtype, truths)
+        shown = Search(PROPERTIES[AGREEMENT], agreement, item.cell, item.dtype, profile, item.seed)
+        if shown.run().verdict in ("fail", "crash", "timeout"):
+            return search, finding
     again = Search(PROPERTIES[item.property], TargetBench(afresh(target), item.dtype, truths), *where, saved)
     smaller = run_search(again, target, truths)
     if smaller.verdict == "fail":

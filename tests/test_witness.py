@@ -86,6 +86,16 @@ def test_theorem_that_holds_is_not_blamed_for_what_oracle_agreement_shows():
 
 
 @pytest.mark.usefixtures("here")
+def test_where_oracle_agreement_is_not_asked_a_wrong_answer_fails_the_property_that_met_it(capsys):
+    Path("mine.py").write_text(GOOD.read_text() + DOUBLED)
+    words = ["certify", "mine.py:doubled", "--profile", "smoke", "--jobs", "1", "--report-dir", "reports", "-q"]
+    assert main([*words, "--select", "batch-consistency"]) == 1
+    assert "the theorem holds" in Path("reports/results.json").read_text()
+    assert main(["certify", "mine.py", *words[2:], "--select", "batch-consistency"]) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.usefixtures("here")
 def test_wrong_answer_that_only_one_property_meets_is_its_counterexample():
     """Both of unit-permutation's answers to one of its problems are doubled, and nothing else."""
     asked = []

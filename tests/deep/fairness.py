@@ -35,7 +35,7 @@ from tests.loading import in_process
 VARIANTS = Path(__file__).parents[1] / "variants"
 FILES = {"cells": "plain", "elman": "stacked_products"}
 """The tables of variants, and one variant of each."""
-LARGEST = {"T": 64, "B": 16, "D": 40, "H": 40, "K": 40}
+LARGEST = {"T": 64, "B": 20, "D": 40, "H": 40, "K": 40}
 DTYPES = ("float64", "float32")
 
 
