@@ -27,7 +27,8 @@ from bptt.support import Support
 from bptt.truncation import Truncation
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import against_truth
-from properties.edges import FAR, generic
+from properties.corners import FAR
+from properties.generic import generic
 from properties.recipe import Draw, Recipe
 from properties.strategies import Array, offered, to_dtype
 from properties.units import each_array

@@ -15,7 +15,7 @@ from bptt.problem import Problem
 from bptt.support import Support
 from properties.base import LAYOUTS, Bench, Case, Judgement, Property
 from properties.compare import against_truth
-from properties.edges import generic, labelled
+from properties.generic import generic, labelled
 from properties.recipe import Draw, Recipe
 from properties.strategies import draw_problem, offered, replace_shape
 from properties.units import negated

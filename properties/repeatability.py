@@ -26,7 +26,7 @@ from bptt.problem import Problem
 from bptt.support import Support
 from properties.base import FAULTS, Answer, Bench, Case, Comparison, Judgement, Property, Term
 from properties.compare import against_truth
-from properties.edges import generic
+from properties.generic import generic
 from properties.recipe import Draw, Recipe
 from properties.siblings import in_other_dtypes, inexact, of_other_cells, siblings
 from properties.strategies import draw_problem, offered, replace_shape

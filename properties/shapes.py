@@ -18,7 +18,7 @@ from bptt.support import Support
 from bptt.truncation import Truncation
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import against_truth
-from properties.edges import generic
+from properties.generic import generic
 from properties.recipe import Draw, Recipe
 from properties.strategies import Shape, offered
 

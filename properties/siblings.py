@@ -14,7 +14,7 @@ from typing import Any
 from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
-from properties.edges import generic
+from properties.generic import generic
 from properties.strategies import offered
 from properties.units import each_array, in_dtype
 

@@ -24,7 +24,7 @@ from oracle.solution import scope, solve
 from oracle.truth import Truth
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, against_truth, of_sums
-from properties.edges import generic
+from properties.generic import generic
 from properties.recipe import Draw, Recipe
 from properties.strategies import Array, draw_problem, offered, replace_shape, to_dtype
 

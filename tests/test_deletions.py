@@ -22,7 +22,7 @@ from oracle.ball_numbers import BallNumbers
 from oracle.solution import solve
 from properties.base import Bench, Case, Comparison, Judgement, Property
 from properties.deletions import KINDS, deletions, without
-from properties.edges import generic
+from properties.generic import generic
 from properties.recipe import Draw, Recipe
 from properties.reductions import reductions
 

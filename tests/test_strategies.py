@@ -19,8 +19,10 @@ from oracle.exact import Exact
 from properties import PROPERTIES, exact_problems, extremes, readout_locality, shapes, strategies
 from properties.batch_consistency import reordered
 from properties.causality import with_losses_until
-from properties.edges import BLOCKS, FAR, ORDERS, SEVERAL, SIZES, edge_problems, generic
+from properties.corners import FAR
+from properties.edges import BLOCKS, ORDERS, SEVERAL, SIZES, edge_problems
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
+from properties.generic import generic
 from properties.norm_preservation import is_signed_permutation, within_theorem
 from properties.padding_invariance import extended
 from properties.pieces import claims

@@ -1,0 +1,177 @@
+"""Values that careless kernels treat apart, in every certificate: nothing, far too much, next to nothing.
+
+Sizes are small, and all other arrays generic.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bptt.problem import Problem
+from bptt.support import Support
+from bptt.truncation import Truncation
+from properties.generic import generic
+from properties.strategies import Array, Shape, to_dtype
+from properties.units import each_array
+
+FAR = {"float64": 800.0, "float32": 110.0, "float16": 14.0, "bfloat16": 110.0}
+"""Arguments at which exp overflows: a sigmoid or a softmax that is written carelessly turns them into NaN."""
+LOUD = {"float64": 2.0**40, "float32": 2.0**30, "float16": 2.0**12, "bfloat16": 2.0**30}
+"""What cotangents and targets are multiplied by: a kernel that clips its gradients shows."""
+EXTRAS = {"empty": 4, "beyond": 3, "far": 5, "none": 4, "loud": 4, "faint": 3}
+"""Further edges and their T: a row of length 0, a window over T, far arguments, no initial state, a large loss,
+and arguments so small that a threshold beside 0 shows."""
+QUIET = {"float64": 2.0**-40, "float32": 2.0**-30, "float16": 2.0**-6, "bfloat16": 2.0**-30}
+"""What inputs, initial states and biases are multiplied by to be faint."""
+SPIKE = {"float64": 2.0**10, "float32": 2.0**10, "float16": 2.0**4, "bfloat16": 2.0**10}
+"""How far one entry of an array is from 0: beyond what a state, an input or a logit might be clipped to."""
+UNLIKELY = 80.0
+"""By how much one logit is below the others: a probability of 1e-35, which float32 still holds as a normal number."""
+BIAS = {"float64": 2.0**20, "float32": 2.0**10, "float16": 4.0, "bfloat16": 4.0}
+"""What is added to outputs and targets alike: their difference is exact, that of their squares is not."""
+
+
+def extra_problems(
+    support: Support, cell: str, dtype: str, shape: Shape, turns: Mapping[str, Iterator[Any]]
+) -> Iterator[Problem]:
+    """One problem an extra, over every loss or activation; the other names take turns."""
+    for i, (extra, T) in enumerate(EXTRAS.items()):
+        for j, (loss, activation) in enumerate(_pairs(shape, far=extra in ("far", "faint"))):
+            names = {name: next(turn) for name, turn in turns.items()} | {"losses": loss, "activations": activation}
+            problem = generic(2000 + 10 * i + j, support, cell, dtype, (T, 3, 2, 3, 3), names)
+            if problem is not None:
+                problem = _with_extra(problem, shape, extra)
+            if problem is not None:
+                yield problem
+
+
+def corner_problems(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """A readout's corners, and each array in turn: all zero, or with one entry far beyond the rest."""
+    yield from _of_readouts(support, cell, dtype, shape)
+    yield from _zeros(support, cell, dtype, shape)
+    yield from _spikes(support, cell, dtype, shape)
+
+
+def _pairs(shape: Shape, far: bool) -> list[tuple[str, str | None]]:
+    """(loss, activation) of the problems with one extra; far arguments meet every activation, the others every loss."""
+    if not far:
+        return list(zip(shape.losses, itertools.cycle(shape.activations)))
+    pairs = list(zip(itertools.cycle(shape.losses), shape.activations))
+    return pairs + [("cross_entropy", a) for a in shape.activations[:1] if "cross_entropy" in shape.losses]
+
+
+def _with_extra(problem: Problem, shape: Shape, extra: str) -> Problem | None:
+    T, loss = problem.T, problem.loss
+    if extra == "beyond":
+        return replace(problem, truncation=Truncation("window", k=T + 2)) if "window" in shape.truncations else None
+    if extra == "empty":
+        return replace(problem, lengths=np.array([T, 0, 2])) if shape.lengths else None
+    if extra == "none":
+        return replace(problem, h0=None, c0=None) if shape.h0_none else None
+    if extra == "loud":
+        louder = {name: getattr(loss, name) for name in ("g", "g_h_final", "g_c_final", "target")}
+        volume = LOUD[problem.dtype]
+        scaled: dict[str, Any] = {n: to_dtype(a * volume, problem.dtype) for n, a in louder.items() if a is not None}
+        return None if loss.kind == "cross_entropy" else replace(problem, loss=replace(loss, **scaled))
+    if extra == "faint":
+        return _faint(problem)
+    scale = FAR[problem.dtype]
+    x = to_dtype(problem.x * np.where(np.arange(T) == 1, scale, 1)[:, None, None], problem.dtype)
+    params = dict(problem.params)
+    if loss.kind == "cross_entropy" and "b_y" in params:
+        params["b_y"] = to_dtype(params["b_y"] * scale, problem.dtype)
+    return replace(problem, x=x, params=params)
+
+
+def _faint(problem: Problem) -> Problem:
+    """Inputs, initial states and biases near 0: exactly so, as powers of two."""
+    quiet = QUIET[problem.dtype]
+
+    def quieter(name: str, array: Array) -> Array:
+        small = name in ("x", "h0", "c0") or (array.ndim == 1 and name != "b_y" and array.dtype.kind == "f")
+        return to_dtype(array * quiet, problem.dtype) if small else array
+
+    return each_array(problem, quieter)
+
+
+def _of_readouts(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """A class that is never right and all but impossible; outputs close to their targets, both far from 0."""
+    if "linear" not in shape.readouts:
+        return
+    names: dict[str, Any] = {"readouts": "linear", "truncations": shape.truncations[0]}
+    names |= {"activations": shape.activations[0], "reductions": (shape.reductions or ("sum",))[0]}
+    for i, loss in enumerate(("cross_entropy", "squared_error")):
+        if loss not in shape.losses:
+            continue
+        problem = generic(8000 + 2 * i, support, cell, dtype, (3, 2, 2, 3, 3), names | {"losses": loss})
+        if problem is None:
+            continue
+        b_y, target = problem.params["b_y"].astype(np.float64), problem.loss.target
+        if loss == "cross_entropy":
+            b_y[-1] -= UNLIKELY
+            target = np.arange(problem.T * problem.B).reshape(problem.T, problem.B) % (problem.K - 1)
+        else:
+            assert target is not None
+            b_y, target = b_y + BIAS[dtype], to_dtype(target.astype(np.float64) + BIAS[dtype], dtype)
+        params = problem.params | {"b_y": to_dtype(b_y, dtype)}
+        yield replace(problem, params=params, loss=replace(problem.loss, target=target))
+
+
+def _zeros(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """One array after the other all zero, and it alone: whoever skips what is zero may skip too much."""
+    problem = _small(9500, support, cell, dtype, shape)
+    if problem is None:
+        return
+    for this in _floats(problem):
+
+        def zeroed(name: str, array: Array, this: str = this) -> Array:
+            return np.zeros_like(array) if name == this else array
+
+        yield each_array(problem, zeroed)
+
+
+def _spikes(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """One entry of one array after the other far beyond the rest: whoever clips it shows.
+
+    Where nothing but saturation would come of it, the other factor is small: h0 W_h, and one step of it.
+    """
+    for i, (T, less, more) in enumerate(((3, "W", "h0"), (1, "h0", "W"))):
+        problem = _small(9690 + i, support, cell, dtype, shape, T)
+        if problem is not None:
+            W = "W_hh" if "W_hh" in problem.params else "W_h"
+            factors = {less.replace("W", W): 1 / SPIKE[dtype], more.replace("W", W): SPIKE[dtype]}
+
+            def moved(name: str, array: Array, factors: Mapping[str, float] = factors) -> Array:
+                return to_dtype(array * factors[name], dtype) if name in factors else array
+
+            yield each_array(problem, moved)
+    problem = _small(9600, support, cell, dtype, shape)
+    if problem is None:
+        return
+    for i, this in enumerate(_floats(problem)):
+
+        def spiked(name: str, array: Array, this: str = this, i: int = i) -> Array:
+            if name != this:
+                return array
+            there = np.arange(array.size).reshape(array.shape) == i % array.size
+            return to_dtype(np.where(there, np.copysign(SPIKE[dtype], array), array), dtype)
+
+        yield each_array(problem, spiked)
+
+
+def _small(seed: int, support: Support, cell: str, dtype: str, shape: Shape, T: int = 3) -> Problem | None:
+    names: dict[str, Any] = {"readouts": shape.readouts[-1], "losses": shape.losses[0]}
+    names |= {"activations": shape.activations[0], "truncations": shape.truncations[0]}
+    names |= {"reductions": (shape.reductions or ("sum",))[0]}
+    return generic(seed, support, cell, dtype, (T, 2, 2, 2, 2), names)
+
+
+def _floats(problem: Problem) -> list[str]:
+    """The names of a problem's arrays, without those that must be integers or add up to 1."""
+    names = [dotted.split(".")[-1] for dotted, array in problem.arrays() if array.dtype.kind == "f"]
+    return [name for name in names if name != "target" or problem.loss.kind != "cross_entropy"]
