@@ -15,7 +15,7 @@ import numpy as np
 from bptt.problem import Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
-from properties.generic import generic
+from properties.generic import REDUCTIONS, generic, labelled
 from properties.strategies import Array, Shape, to_dtype
 from properties.units import each_array
 
@@ -51,10 +51,11 @@ def extra_problems(
 
 
 def corner_problems(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
-    """A readout's corners, and each array in turn: all zero, or with one entry far beyond the rest."""
+    """A readout's corners; each array in turn all zero, or with one entry far beyond the rest; every reduction."""
     yield from _of_readouts(support, cell, dtype, shape)
     yield from _zeros(support, cell, dtype, shape)
     yield from _spikes(support, cell, dtype, shape)
+    yield from _reduced(support, cell, dtype, shape)
 
 
 def _pairs(shape: Shape, far: bool) -> list[tuple[str, str | None]]:
@@ -150,22 +151,43 @@ def _spikes(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[P
                 return to_dtype(array * factors[name], dtype) if name in factors else array
 
             yield each_array(problem, moved)
-    problem = _small(9600, support, cell, dtype, shape)
-    if problem is None:
-        return
-    for i, this in enumerate(_floats(problem)):
+    for j, loss in enumerate(shape.losses):
+        problem = _small(9600 + j, support, cell, dtype, shape, loss=loss)
+        for i, this in enumerate([] if problem is None else _floats(problem)):
+            if problem is None or (j > 0 and this not in ("W_hy", "b_y", "target")):
+                continue  # the other arrays have had their turn
 
-        def spiked(name: str, array: Array, this: str = this, i: int = i) -> Array:
-            if name != this:
-                return array
-            there = np.arange(array.size).reshape(array.shape) == i % array.size
-            return to_dtype(np.where(there, np.copysign(SPIKE[dtype], array), array), dtype)
+            def spiked(name: str, array: Array, this: str = this, i: int = i) -> Array:
+                if name != this:
+                    return array
+                there = np.arange(array.size).reshape(array.shape) == i % array.size
+                return to_dtype(np.where(there, np.copysign(SPIKE[dtype], array), array), dtype)
 
-        yield each_array(problem, spiked)
+            yield each_array(problem, spiked)
 
 
-def _small(seed: int, support: Support, cell: str, dtype: str, shape: Shape, T: int = 3) -> Problem | None:
-    names: dict[str, Any] = {"readouts": shape.readouts[-1], "losses": shape.losses[0]}
+def _reduced(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Every loss, labels and probabilities apart, with every reduction, with and without lengths."""
+    ways = [(loss, False) for loss in shape.losses if loss != "cotangent"]
+    ways += [("cross_entropy", True) for loss in shape.losses if loss == "cross_entropy"]
+    for i, ((loss, labels), (time, batch)) in enumerate(itertools.product(ways, REDUCTIONS)):
+        if not {time, batch} <= set(shape.reductions):
+            continue
+        names = {"losses": loss, "activations": shape.activations[0], "reductions": time}
+        for turn, lengths in enumerate((None, np.array([4, 1, 3])) if shape.lengths else (None,), i):
+            names["readouts"] = shape.readouts[turn % len(shape.readouts)]
+            names["truncations"] = shape.truncations[(turn + i // len(REDUCTIONS)) % len(shape.truncations)]
+            problem = generic(9300 + i, support, cell, dtype, (4, 3, 1, 3, 3), names)
+            if problem is not None:
+                problem = labelled(problem) if labels else problem
+                reduced = replace(problem.loss, time_reduction=time, batch_reduction=batch)
+                yield replace(problem, loss=reduced, lengths=lengths)
+
+
+def _small(
+    seed: int, support: Support, cell: str, dtype: str, shape: Shape, T: int = 3, loss: str | None = None
+) -> Problem | None:
+    names: dict[str, Any] = {"readouts": shape.readouts[-1], "losses": loss or shape.losses[0]}
     names |= {"activations": shape.activations[0], "truncations": shape.truncations[0]}
     names |= {"reductions": (shape.reductions or ("sum",))[0]}
     return generic(seed, support, cell, dtype, (T, 2, 2, 2, 2), names)

@@ -14,6 +14,8 @@ from bptt.support import Support
 from bptt.truncation import Truncation
 from properties.strategies import Array, offered, probabilities, recurrent, to_dtype
 
+REDUCTIONS = (("sum", "sum"), ("mean", "sum"), ("sum", "mean"), ("mean", "mean"), ("tokens", "tokens"))
+"""Over time and over the batch."""
 FARTHEST = 20
 """Steps that a truncated problem reaches back at most: passes of a long sequence cost."""
 

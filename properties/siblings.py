@@ -14,11 +14,9 @@ from typing import Any
 from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
-from properties.generic import generic
+from properties.generic import REDUCTIONS, generic
 from properties.strategies import offered
 from properties.units import each_array, in_dtype
-
-REDUCTIONS = (("sum", "sum"), ("mean", "sum"), ("sum", "mean"), ("mean", "mean"), ("tokens", "tokens"))
 
 
 def siblings(problem: Problem, support: Support) -> list[Problem]:

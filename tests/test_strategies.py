@@ -22,7 +22,7 @@ from properties.causality import with_losses_until
 from properties.corners import FAR
 from properties.edges import BLOCKS, ORDERS, SEVERAL, SIZES, edge_problems
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
-from properties.generic import generic
+from properties.generic import REDUCTIONS, generic
 from properties.norm_preservation import is_signed_permutation, within_theorem
 from properties.padding_invariance import extended
 from properties.pieces import claims
@@ -305,6 +305,13 @@ def test_edge_problems_are_at_the_edges_and_truncated_ones_are_cut():
     for wide in ("H", "B", "D"):
         assert {(p.loss.kind, p.readout) for p in found if getattr(p, wide) > 16} == ways, wide
     assert {(p.loss.kind, p.readout) for p in found if p.T > 32} == ways
+    means = [p for p in found if p.loss.kind != "cotangent"]
+    reduced = {
+        (p.loss.kind, p.loss.target.ndim, p.loss.time_reduction, p.loss.batch_reduction, p.lengths is None)
+        for p in means
+    }
+    assert len(reduced) == 3 * len(REDUCTIONS) * 2
+    assert any(p.params["b_y"].max() == 1024 for p in means if p.loss.kind == "cross_entropy" and "b_y" in p.params)
     zeros = {
         name for p in found for name, array in p.arrays() if p.T == 3 and array.any() == 0 and array.dtype.kind == "f"
     }

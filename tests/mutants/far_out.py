@@ -177,6 +177,18 @@ recurrent_weights_clipped = _spoil("dW_hh", lambda p: _largest(p.params["W_hh"])
 readout_weights_clipped = _spoil("dW_hy", lambda p: p.readout == "linear" and _largest(p.params["W_hy"]) > 100)
 bias_clipped = _spoil("db_h", lambda p: _largest(p.params["b_h"]) > 100)
 
+mean_of_padded_classes = _spoil(
+    "db_y",
+    lambda p: (
+        p.readout == "linear"
+        and p.lengths is not None
+        and (p.loss.kind, p.loss.time_reduction, p.loss.batch_reduction) == ("cross_entropy", "mean", "mean")
+    ),
+)
+class_bias_clipped = _spoil(
+    "db_y", lambda p: p.loss.kind == "cross_entropy" and p.readout == "linear" and _largest(p.params["b_y"]) > 1000
+)
+
 
 def cell_state_clipped(problem):
     """The cell state of an LSTM is kept within [-50, 50], as some are."""
@@ -207,6 +219,8 @@ BEYOND = (
     "recurrent_weights_clipped",
     "readout_weights_clipped",
     "bias_clipped",
+    "mean_of_padded_classes",
+    "class_bias_clipped",
 )
 """Bugs on one path of a loss and a readout, or of one value that is far beyond the others."""
 NAMES = (
