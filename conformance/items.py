@@ -34,6 +34,7 @@ from implementations.worker import die_with_parent
 from properties import PROPERTIES
 
 AGREEMENT = "oracle-agreement"
+OUTSIDE = "the theorem holds; an answer on the way is outside its own budget"
 FEW = 4
 """So many items are judged here: a process takes longer to start than they take."""
 
@@ -149,7 +150,7 @@ def _find(
     """The finding of a property, and the search that made it.
 
     A theorem may hold of wrong answers. That an answer is outside its own budget is for oracle-agreement to say, which
-    has problems of its own; where these do not show it, or are not asked, the property that met it does.
+    has problems of its own; where these do not show it, the property that met it does.
     """
     where = (item.cell, item.dtype, item.profile, item.seed)
     search = Search(PROPERTIES[item.property], bench, *where, saved, alone=True)
@@ -157,12 +158,13 @@ def _find(
     suspect = search.suspect
     if finding.verdict not in ("pass", "inconclusive") or suspect is None:
         return search, finding
-    if item.agreement:
-        profile = replace(item.profile, shrinks=0)
-        agreement = TargetBench(afresh(target), item.dtype, truths)
-        shown = Search(PROPERTIES[AGREEMENT], agreement, item.cell, item.dtype, profile, item.seed)
-        if shown.run().verdict in ("fail", "crash", "timeout"):
-            return search, finding
+    profile = replace(item.profile, shrinks=0)
+    agreement = TargetBench(afresh(target), item.dtype, truths)
+    shown = Search(PROPERTIES[AGREEMENT], agreement, item.cell, item.dtype, profile, item.seed)
+    if shown.run().verdict in ("fail", "crash", "timeout"):
+        if not item.agreement:
+            finding.notes.append(f"{OUTSIDE}, as {AGREEMENT} would show: it was not selected")
+        return search, finding
     again = Search(PROPERTIES[item.property], TargetBench(afresh(target), item.dtype, truths), *where, saved)
     smaller = run_search(again, target, truths)
     if smaller.verdict == "fail":
@@ -171,7 +173,7 @@ def _find(
         earlier = [outcome.case.problem for outcome in search.outcomes.values()]
         finding.verdict, finding.message, finding.worst = "fail", "", suspect
         finding.smallest = reproducible(finding.property, suspect, target, earlier, truths)
-    finding.notes.append("the theorem holds; an answer on the way is outside its own budget")
+    finding.notes.append(OUTSIDE)
     return search, finding
 
 

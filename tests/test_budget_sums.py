@@ -22,6 +22,7 @@ from oracle.budget import Model
 from oracle.budget.backward import Groups, Seeds, backward_errors
 from oracle.budget.forward import forward_errors
 from oracle.budget.graph import Graph, build_graph
+from oracle.budget.passes import Moment
 from oracle.budget.transport import step_tangents
 from oracle.solution import solve
 
@@ -113,7 +114,7 @@ def test_no_nesting_costs_more_than_nested(sizes: tuple[int, int, int]) -> None:
         groups = Groups(np.ones((T, B, 1)), 1)
         for s in range(T):
             V = terms[:, s].T[:, :, None]
-            groups.add(s, np.arange(T), V, np.zeros((B, 1)))
+            groups.add(Moment(np.array([s]), np.arange(T)[None]), V, np.zeros((B, 1)))
         bound = MODEL.nested((T * B, T + B), np.abs(terms).sum(), np.asarray(groups.total()))
         for order in orders:
             assert nested_cost(terms, order) <= float(np.max(bound)), (kind, order)
