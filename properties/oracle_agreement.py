@@ -1,4 +1,15 @@
-"""oracle-agreement: every value that a target returns is within budget of the exact one."""
+"""oracle-agreement: every value that a target returns is within budget of the exact one.
+
+Beside what is drawn, fixed problems, the same in every certificate:
+
+sizes      each axis, and several at once, at and past the widths of vectors, tiles and blocks, up to T = 515, H = 257,
+           B = 260, D and K = 300; every loss with every readout where all axes are wide, and where T is 34
+rows       of length 0, none but such, in the order of their lengths, ending inside a block
+values     each array in turn all zero, or with one entry far beyond the rest; arguments past exp's overflow,
+           and next to 0; a class that is all but impossible; outputs near their targets and far from 0
+losses     every loss with every reduction, with lengths and without
+text       a network of characters at several points of its training on a real text
+"""
 
 from __future__ import annotations
 
