@@ -8,6 +8,8 @@ rows       of length 0, none but such, in the order of their lengths, ending ins
 values     each array in turn all zero, or with one entry far beyond the rest; arguments past exp's overflow,
            and next to 0; a class that is all but impossible; outputs near their targets and far from 0
 losses     every loss with every reduction, with lengths and without
+pairs      any two of: a loss, a readout, a truncation, a reduction, lengths, no initial state, an activation, an axis
+           that is 1 or past 16
 text       a network of characters at several points of its training on a real text
 """
 
@@ -21,6 +23,7 @@ from bptt.support import Support
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import against_truth
 from properties.edges import edge_problems
+from properties.pairwise import pairwise_problems
 from properties.real_text import text_problems
 from properties.strategies import problems
 
@@ -36,7 +39,8 @@ class OracleAgreement(Property):
         return problems(support, cell, dtype).map(Case)
 
     def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
-        return [Case(p) for p in [*edge_problems(support, cell, dtype), *text_problems(support, cell, dtype)]]
+        where = (support, cell, dtype)
+        return [Case(p) for p in [*edge_problems(*where), *pairwise_problems(*where), *text_problems(*where)]]
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         return against_truth(case.problem, bench.run(case.problem), bench.truth(case.problem))

@@ -189,6 +189,14 @@ class_bias_clipped = _spoil(
     "db_y", lambda p: p.loss.kind == "cross_entropy" and p.readout == "linear" and _largest(p.params["b_y"]) > 1000
 )
 
+no_start_of_many_units = _spoil("db_h", lambda p: p.h0 is None and p.params["b_h"].shape[0] > 16)
+no_final_of_many_rows = _spoil(
+    "dh0", lambda p: p.loss.kind == "cotangent" and p.loss.g_h_final is None and p.x.shape[1] > 16
+)
+empty_rows_of_many_inputs = _spoil(
+    "dW_xh", lambda p: p.lengths is not None and (p.lengths == 0).any() and p.x.shape[2] > 16
+)
+
 
 def cell_state_clipped(problem):
     """The cell state of an LSTM is kept within [-50, 50], as some are."""
@@ -221,6 +229,9 @@ BEYOND = (
     "bias_clipped",
     "mean_of_padded_classes",
     "class_bias_clipped",
+    "no_start_of_many_units",
+    "no_final_of_many_rows",
+    "empty_rows_of_many_inputs",
 )
 """Bugs on one path of a loss and a readout, or of one value that is far beyond the others."""
 NAMES = (

@@ -1,0 +1,118 @@
+"""Few problems in which any two features meet: a kernel may be wrong where two of them do, and nowhere else.
+
+What is drawn meets a given pair by chance. Here each value of each feature (the loss, the readout, the truncation, the
+reductions, lengths, initial states, the activation, and a small or wider size of every axis) stands beside each value
+of every other, in some four dozen problems.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from bptt.problem import Problem
+from bptt.support import Support
+from bptt.truncation import Truncation
+from properties.generic import REDUCTIONS, generic, labelled
+from properties.strategies import Shape, offered
+
+AXES = {"T": (3, 1, 18), "B": (3, 1, 17), "D": (2, 1, 18), "H": (3, 1, 17)}
+CLASSES = (3, 1, 18)
+"""The sizes of each axis, K under a readout: a middling one, the least, and one beyond a vector's or a tile's width."""
+CANDIDATES = 40
+"""So many rows are looked at for the next one: of these the one in which most pairs meet that have not met yet."""
+MIXED = 2
+"""How many steps truncations reach back, and how long blocks are."""
+Row = tuple[Any, ...]
+
+
+@lru_cache(maxsize=64)
+def covering(levels: tuple[tuple[Any, ...], ...], seed: int = 0) -> tuple[Row, ...]:
+    """Rows of one value a feature so that every pair of two features' values is in some row.
+
+    >>> rows = covering(((0, 1, 2), ("a", "b"), (True, False)))
+    >>> len(rows), {(row[0], row[1]) for row in rows} == {(n, c) for n in (0, 1, 2) for c in "ab"}
+    (6, True)
+    """
+    rng = np.random.default_rng(seed)
+    open_ = {
+        (i, a, j, b)
+        for i, j in itertools.combinations(range(len(levels)), 2)
+        for a in range(len(levels[i]))
+        for b in range(len(levels[j]))
+    }
+    rows = []
+    while open_:
+        best: list[int] = []
+        met: set[tuple[int, int, int, int]] = set()
+        i, a, j, b = min(open_)
+        for _ in range(CANDIDATES):
+            row = [int(rng.integers(len(values))) for values in levels]
+            row[i], row[j] = a, b
+            now = {(m, row[m], n, row[n]) for m, n in itertools.combinations(range(len(row)), 2)} & open_
+            if len(now) > len(met):
+                best, met = row, now
+        open_ -= met
+        rows.append(tuple(values[k] for values, k in zip(levels, best, strict=True)))
+    return tuple(rows)
+
+
+def pairwise_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
+    """The problems, as far as the target offers them; where the notation excludes a pair, the nearest that it has."""
+    shape = offered(support, cell)
+    axes = [tuple(size for size in sizes if size <= support.max_size.get(name, size)) for name, sizes in AXES.items()]
+    outputs = [("linear", K) for K in CLASSES if support.max_size.get("K", K) >= K] + [("none", 0)]  # there K is H
+    levels = (*axes, tuple(pair for pair in outputs if pair[0] in shape.readouts), *_names(shape))
+    for i, row in enumerate(covering(levels) if all(levels) else ()):
+        problem = _made(i, support, cell, dtype, row)
+        if problem is not None and support.serves(problem):
+            yield problem
+
+
+def _names(shape: Shape) -> tuple[tuple[Any, ...], ...]:
+    """The values of everything but the axes."""
+    losses = [(loss, further) for loss in shape.losses for further in (False, True)]
+    offered_too = {"cotangent": shape.finals, "squared_error": False, "cross_entropy": True}
+    return (
+        tuple((loss, further) for loss, further in losses if not further or offered_too[loss]),
+        tuple(shape.truncations),
+        tuple(pair for pair in REDUCTIONS if set(pair) <= set(shape.reductions)) or (("sum", "sum"),),
+        ("none", "given", "some 0") if shape.lengths else ("none",),
+        (True, False) if shape.h0_none else (True,),
+        tuple(shape.activations),
+    )
+
+
+def _made(i: int, support: Support, cell: str, dtype: str, row: Row) -> Problem | None:
+    T, B, D, H, (readout, K), (loss, further), truncation, reduction, rows, started, activation = row
+    if loss == "cross_entropy":  # of one class there is nothing to say
+        H, K = (max(H, 2), K) if readout == "none" else (H, max(K, 2))
+    if rows == "some 0":  # and one that is not
+        B = max(B, 2)
+    names = {"losses": loss, "readouts": readout, "truncations": truncation, "activations": activation}
+    problem = generic(9100 + 2 * i, support, cell, dtype, (T, B, D, H, K), names | {"reductions": reduction[0]})
+    if problem is None:
+        return None
+    if truncation in ("window", "chunk"):
+        problem = replace(problem, truncation=Truncation(truncation, k=MIXED))
+    elif truncation == "periodic":
+        problem = replace(problem, truncation=Truncation(truncation, k1=MIXED, k2=MIXED + 1))
+    if loss == "cotangent" and not further:
+        problem = replace(problem, loss=replace(problem.loss, g_h_final=None, g_c_final=None))
+    elif loss == "cross_entropy" and further:
+        problem = labelled(problem)
+    if loss != "cotangent":
+        problem = replace(
+            problem, loss=replace(problem.loss, time_reduction=reduction[0], batch_reduction=reduction[1])
+        )
+    if rows != "none":
+        lengths = np.roll(T - np.arange(B) % T, i)
+        if rows == "some 0":
+            lengths[i % B] = 0
+        problem = replace(problem, lengths=lengths)
+    return problem if started else replace(problem, h0=None, c0=None)
