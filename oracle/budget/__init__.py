@@ -61,10 +61,11 @@ def _budget(solution: Solution, model: Model) -> Budget:
     for i, name in enumerate(problem.spec.states):
         arrays[name] = states[:, :, i * H : (i + 1) * H]
     scales: dict[str, Floats] = {}
+    carried = _carried(backward, model)
     parameters, largest = _parameters(solution, graph, model, forward.nodes, backward, scales)
     arrays |= parameters
     M, E, Z = backward.initial
-    E = E + model.terms(T) * (M + model.u * E) + model.lost(T) * (M + E > 0)
+    E = E + model.terms(T) * (M + model.u * E) + model.lost(T + 2 * S + 16) * carried * (M + E > 0)
     for i, name in enumerate(problem.spec.states):
         final = getattr(problem.loss, f"g_{name}_final")  # what a row of length 0 passes through
         passed = 0.0 if final is None else model.read(final.astype(np.float64))[lengths == 0]
@@ -95,6 +96,16 @@ def _budget(solution: Solution, model: Model) -> Budget:
         out[key] = np.where(fits, bound, np.inf)
     assert S == graph.S
     return Budget(out, scales, forward.kinks, model)
+
+
+def _carried(backward: BackwardErrors, model: Model) -> float:
+    """How much larger underflow may become on the way: 1, or the sum of the sizes of all adjoints.
+
+    In forward mode it is the tangent dz/dtheta of a node that underflows, in each of up to 2 S + 16 products; what is
+    lost there meets the node's adjoint afterwards.
+    """
+    sizes = (float((backward.size[k] + model.u * backward.error[k]).sum()) for k in backward.size)
+    return float(np.maximum(1.0, sum(sizes)))
 
 
 def nonzero(X: Floats, Y: Floats) -> Floats:
@@ -164,7 +175,8 @@ def _parameters(
     problem = solution.problem
     T, B = problem.T, problem.B
     count = additions(problem.truncation, problem.row_lengths, T)
-    lost = model.lost(count + T + B)
+    S, carried = graph.S, _carried(backward, model)
+    lost = model.lost(count + T + B + 2 * S + 16) * carried
     found: dict[int, Floats] = {}
     terms_of: dict[int, Floats] = {}
     dx = np.zeros((T, B, problem.D))
@@ -211,7 +223,7 @@ def _parameters(
                 error = E @ Wt
                 total = backward.inputs[k].reshape(T * B, -1) + model.u * error
                 dx += (error + model.nested((width, T), computed @ Wt, total)).reshape(T, B, -1)
-                dx += (model.lost(width + T) * nonzero(computed, Wt)).reshape(T, B, -1)
+                dx += (model.lost(width + T + 2 * S + 16) * carried * nonzero(computed, Wt)).reshape(T, B, -1)
                 scales["dx"] = scales.get("dx", 0.0) + (Z @ Wt).reshape(T, B, -1)
                 if model.flush:
                     dx += (computed @ model.read(Wt)).reshape(T, B, -1)
