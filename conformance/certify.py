@@ -181,11 +181,10 @@ class Sitting:
     def __init__(self, plan: Plan, targets: Sequence[Target], notes: journal.Journal) -> None:
         self.plan, self.targets, self.notes = plan, targets, notes
         names = tuple(target.name for target in targets)
+        told = AGREEMENT in {prop.id for prop in plan.properties}
+        where = (plan.report_dir, plan.cases, plan.setting)
         self.items = [
-            Item(
-                *(prop.id, cell, dtype, names, plan.profile, plan.seed, plan.report_dir, plan.cases, plan.setting),
-                agreement=AGREEMENT in {one.id for one in plan.properties},
-            )
+            Item(prop.id, cell, dtype, names, plan.profile, plan.seed, *where, agreement=told)
             for cell in CELLS
             for dtype in DTYPES
             for prop in plan.properties

@@ -153,8 +153,10 @@ def _spikes(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[P
             yield each_array(problem, moved)
     for j, loss in enumerate(shape.losses):
         problem = _small(9600 + j, support, cell, dtype, shape, loss=loss)
-        for i, this in enumerate([] if problem is None else _floats(problem)):
-            if problem is None or (j > 0 and this not in ("W_hy", "b_y", "target")):
+        if problem is None:
+            continue
+        for i, this in enumerate(_floats(problem)):
+            if j > 0 and this not in ("W_hy", "b_y", "target"):
                 continue  # the other arrays have had their turn
 
             def spiked(name: str, array: Array, this: str = this, i: int = i) -> Array:

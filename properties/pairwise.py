@@ -26,7 +26,7 @@ CLASSES = (3, 1, 18)
 """The sizes of each axis, K under a readout: a middling one, the least, and one beyond a vector's or a tile's width."""
 CANDIDATES = 40
 """So many rows are looked at for the next one: of these the one in which most pairs meet that have not met yet."""
-MIXED = 2
+REACH = 2
 """How many steps truncations reach back, and how long blocks are."""
 Row = tuple[Any, ...]
 Void = tuple[int, tuple[Any, ...], int]
@@ -84,28 +84,35 @@ def covering(levels: tuple[tuple[Any, ...], ...], void: Void | None = None, seed
 def pairwise_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
     """The problems, as far as the target offers them; where the notation excludes a pair, the nearest that it has."""
     shape = offered(support, cell)
-    axes = [tuple(size for size in sizes if size <= support.max_size.get(name, size)) for name, sizes in AXES.items()]
+    levels: dict[str, tuple[Any, ...]] = {
+        name: tuple(size for size in sizes if size <= support.max_size.get(name, size)) for name, sizes in AXES.items()
+    }
     outputs = [("linear", K) for K in CLASSES if support.max_size.get("K", K) >= K] + [("none", 0)]  # there K is H
-    levels = (*axes, tuple(pair for pair in outputs if pair[0] in shape.readouts), *_names(shape))
-    plain = (5, tuple(loss for loss in levels[5] if loss[0] == "cotangent"), 7)  # it has no reduction but the sum
-    for i, row in enumerate(covering(levels, plain) if all(levels) else ()):
+    levels["output"] = tuple(pair for pair in outputs if pair[0] in shape.readouts)
+    levels |= _names(shape)
+    order = list(levels)
+    cotangents = tuple(loss for loss in levels["loss"] if loss[0] == "cotangent")
+    void = (order.index("loss"), cotangents, order.index("reduction"))  # of a cotangent the notation has but the sum
+    rows = covering(tuple(levels.values()), void) if all(levels.values()) else ()
+    for i, row in enumerate(rows):
         problem = _made(i, support, cell, dtype, row)
         if problem is not None and support.serves(problem):
             yield problem
 
 
-def _names(shape: Shape) -> tuple[tuple[Any, ...], ...]:
-    """The values of everything but the axes."""
+def _names(shape: Shape) -> dict[str, tuple[Any, ...]]:
+    """The values of each feature but sizes, in the order of `_made`."""
     losses = [(loss, further) for loss in shape.losses for further in (False, True)]
     offered_too = {"cotangent": shape.finals, "squared_error": False, "cross_entropy": True}
-    return (
-        tuple((loss, further) for loss, further in losses if not further or offered_too[loss]),
-        tuple(shape.truncations),
-        tuple(pair for pair in REDUCTIONS if set(pair) <= set(shape.reductions)) or (("sum", "sum"),),
-        ("none", "given", "some 0") if shape.lengths else ("none",),
-        (True, False) if shape.h0_none else (True,),
-        tuple(shape.activations),
-    )
+    reductions = tuple(pair for pair in REDUCTIONS if set(pair) <= set(shape.reductions))
+    return {
+        "loss": tuple((loss, further) for loss, further in losses if not further or offered_too[loss]),
+        "truncation": tuple(shape.truncations),
+        "reduction": reductions or (("sum", "sum"),),
+        "lengths": ("none", "given", "some 0") if shape.lengths else ("none",),
+        "h0": (True, False) if shape.h0_none else (True,),
+        "activation": tuple(shape.activations),
+    }
 
 
 def _made(i: int, support: Support, cell: str, dtype: str, row: Row) -> Problem | None:
@@ -119,9 +126,9 @@ def _made(i: int, support: Support, cell: str, dtype: str, row: Row) -> Problem 
     if problem is None:
         return None
     if truncation in ("window", "chunk"):
-        problem = replace(problem, truncation=Truncation(truncation, k=MIXED))
+        problem = replace(problem, truncation=Truncation(truncation, k=REACH))
     elif truncation == "periodic":
-        problem = replace(problem, truncation=Truncation(truncation, k1=MIXED, k2=MIXED + 1))
+        problem = replace(problem, truncation=Truncation(truncation, k1=REACH, k2=REACH + 1))
     if loss == "cotangent" and not further:
         problem = replace(problem, loss=replace(problem.loss, g_h_final=None, g_c_final=None))
     elif loss == "cross_entropy" and further:

@@ -27,7 +27,6 @@ def test_feature_that_means_nothing_meets_nothing():
     assert {(row[0], row[1]) for row in rows} == set(itertools.product(*levels[:2]))
     assert {(row[0], row[2]) for row in rows if row[0] == "some"} == {("some", c) for c in "abc"}
     assert {(row[1], row[2]) for row in rows if row[0] == "some"} == set(itertools.product(*levels[1:]))
-
     assert len(covering((("none",), (1, 2, 3), ("a", "b", "c")), (0, ("none",), 2))) == 3
 
 

@@ -64,25 +64,23 @@ def test_correct_variants_are_not_accused(prop, dtype):
     assert list(verdicts.values()).count("pass") > len(verdicts) / 2
 
 
-@pytest.mark.parametrize("name", [*load("mutants", "far_out").FORGETFUL, "weights_of_another_dtype"])
-def test_cache_that_forgets_a_field_is_caught_by_siblings(name):
-    target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:{name}")
-    bench, prop = TargetBench(target, "float64"), PROPERTIES["repeatability"]
-    cases = prop.fixed(target.support, "elman", "float64")
-    assert any(judge(prop, case, bench).failed for case in cases)
-
-
-def test_labels_read_in_the_order_of_memory_are_caught_by_the_layouts():
-    target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:labels_as_they_lie")
-    bench, prop = TargetBench(target, "float64"), PROPERTIES["memory"]
-    assert any(judge(prop, case, bench).failed for case in prop.fixed(target.support, "elman", "float64"))
-
-
-@pytest.mark.parametrize("cell", ["elman", "gru_reset_before"])
-def test_what_is_kept_of_another_cell_is_caught_by_its_problems(cell):
-    target = in_process(f"{HERE / 'mutants' / 'far_out.py'}:plan_of_another_cell")
-    bench, prop = TargetBench(target, "float64"), PROPERTIES["repeatability"]
-    assert any(judge(prop, case, bench).failed for case in prop.fixed(target.support, cell, "float64"))
+@pytest.mark.parametrize(
+    ("table", "name", "prop", "cell"),
+    [
+        *(("far_out", name, "repeatability", "elman") for name in load("mutants", "far_out").FORGETFUL),
+        ("far_out", "weights_of_another_dtype", "repeatability", "elman"),
+        ("far_out", "plan_of_another_cell", "repeatability", "elman"),
+        ("far_out", "plan_of_another_cell", "repeatability", "gru_reset_before"),
+        ("far_out", "labels_as_they_lie", "memory", "elman"),
+        ("elman", "periodic_taken_for_window", "truncation-equivalence", "elman"),
+        ("elman", "truncation_of_weights_only", "truncation-equivalence", "elman"),
+    ],
+)
+def test_bug_is_caught_by_the_fixed_cases_of_a_property(table, name, prop, cell):
+    target = in_process(f"{HERE / 'mutants' / table}.py:{name}")
+    bench = TargetBench(target, "float64")
+    cases = PROPERTIES[prop].fixed(target.support, cell, "float64")
+    assert any(judge(PROPERTIES[prop], case, bench).failed for case in cases)
 
 
 def test_clipped_cell_state_is_caught_by_the_fixed_problems():

@@ -5,6 +5,7 @@ budget(solution, model) -> Budget      no tolerance is chosen anywhere; docs/bud
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,11 +62,11 @@ def _budget(solution: Solution, model: Model) -> Budget:
     for i, name in enumerate(problem.spec.states):
         arrays[name] = states[:, :, i * H : (i + 1) * H]
     scales: dict[str, Floats] = {}
-    carried = _carried(backward, model)
-    parameters, largest = _parameters(solution, graph, model, forward.nodes, backward, scales)
+    lost = _lost(backward, model, S)
+    parameters, largest = _parameters(solution, graph, model, forward.nodes, backward, scales, lost)
     arrays |= parameters
     M, E, Z = backward.initial
-    E = E + model.terms(T) * (M + model.u * E) + model.lost(T + 2 * S + 16) * carried * (M + E > 0)
+    E = E + model.terms(T) * (M + model.u * E) + lost(T) * (M + E > 0)
     for i, name in enumerate(problem.spec.states):
         final = getattr(problem.loss, f"g_{name}_final")  # what a row of length 0 passes through
         passed = 0.0 if final is None else model.read(final.astype(np.float64))[lengths == 0]
@@ -98,14 +99,16 @@ def _budget(solution: Solution, model: Model) -> Budget:
     return Budget(out, scales, forward.kinks, model)
 
 
-def _carried(backward: BackwardErrors, model: Model) -> float:
-    """How much larger underflow may become on the way: 1, or the sum of the sizes of all adjoints.
+def _lost(backward: BackwardErrors, model: Model, S: int) -> Callable[[int], float]:
+    """n -> what underflow may take from a gradient in n of its own operations, and in the products of a tangent.
 
-    In forward mode it is the tangent dz/dtheta of a node that underflows, in each of up to 2 S + 16 products; what is
-    lost there meets the node's adjoint afterwards.
+    In forward mode it is dz/dtheta of a node z that underflows, and what is lost meets the node's adjoint afterwards:
+    it counts as often as all adjoints' sizes add up to, and once at least. A tangent goes through at most S products in
+    a linear node, S where it meets dL/ds, and fewer than 16 with slopes, gates and peepholes.
     """
     sizes = (float((backward.size[k] + model.u * backward.error[k]).sum()) for k in backward.size)
-    return float(np.maximum(1.0, sum(sizes)))
+    carried = float(np.maximum(1.0, sum(sizes)))
+    return lambda n: model.lost(n + 2 * S + 16) * carried
 
 
 def nonzero(X: Floats, Y: Floats) -> Floats:
@@ -166,6 +169,7 @@ def _parameters(
     D: dict[int, Floats],
     backward: BackwardErrors,
     scales: dict[str, Floats],
+    lost: Callable[[int], float],
 ) -> tuple[dict[str, Floats], float]:
     """Sums over time and batch: A = |X|^T E + D_X^T M^, and the rounding of N terms of size |X^|^T M^, nested or flat.
 
@@ -175,8 +179,7 @@ def _parameters(
     problem = solution.problem
     T, B = problem.T, problem.B
     count = additions(problem.truncation, problem.row_lengths, T)
-    S, carried = graph.S, _carried(backward, model)
-    lost = model.lost(count + T + B + 2 * S + 16) * carried
+    taken = lost(count + T + B)
     found: dict[int, Floats] = {}
     terms_of: dict[int, Floats] = {}
     dx = np.zeros((T, B, problem.D))
@@ -206,7 +209,7 @@ def _parameters(
                     bound = (X * E + DX * computed).sum(axis=0)
                     rounded, total = ((X + model.u * DX) * computed).sum(axis=0), backward.total(k, this)[0]
                     bound += model.nested((count + 1, T + B), rounded, total + model.u * bound)
-                    give(this, bound + lost * (computed.sum(axis=0) > 0), rounded, (X * Z).sum(axis=0))
+                    give(this, bound + taken * (computed.sum(axis=0) > 0), rounded, (X * Z).sum(axis=0))
             continue
         for i in range(place.products):
             X_at, W_at = place.inputs[2 * i], place.inputs[2 * i + 1]
@@ -215,7 +218,7 @@ def _parameters(
             bound = X.T @ E + DX.T @ computed
             total = backward.total(k, W_at) + model.u * bound
             sizes = rounded.T @ computed
-            bound += model.nested((count, T + B), sizes, total) + lost * nonzero(rounded.T, computed)
+            bound += model.nested((count, T + B), sizes, total) + taken * nonzero(rounded.T, computed)
             give(W_at, bound, sizes, X.T @ Z)
             if graph.places[X_at].name == "x":
                 Wt = graph.places[W_at].magnitude.T
@@ -223,7 +226,7 @@ def _parameters(
                 error = E @ Wt
                 total = backward.inputs[k].reshape(T * B, -1) + model.u * error
                 dx += (error + model.nested((width, T), computed @ Wt, total)).reshape(T, B, -1)
-                dx += (model.lost(width + T + 2 * S + 16) * carried * nonzero(computed, Wt)).reshape(T, B, -1)
+                dx += (lost(width + T) * nonzero(computed, Wt)).reshape(T, B, -1)
                 scales["dx"] = scales.get("dx", 0.0) + (Z @ Wt).reshape(T, B, -1)
                 if model.flush:
                     dx += (computed @ model.read(Wt)).reshape(T, B, -1)
@@ -231,7 +234,7 @@ def _parameters(
             if graph.places[i].constant:
                 bound, rounded = E.sum(axis=0), computed.sum(axis=0)
                 bound = bound + model.nested((count, T + B), rounded, backward.total(k, i)[0] + model.u * bound)
-                give(i, bound + lost * (rounded > 0), rounded, Z.sum(axis=0))
+                give(i, bound + taken * (rounded > 0), rounded, Z.sum(axis=0))
     for block, source, (start, stop) in graph.prelude:
         if block in found:
             whole, terms = np.zeros((2, *graph.places[source].value.shape))

@@ -75,7 +75,7 @@ def features(problem: Any) -> dict[str, str]:
 
 
 def possible(one: Feature, other: Feature) -> bool:
-    """Whether the notation lets two features meet, and the reductions that are mixed stay out."""
+    """Whether two features may meet: not a cotangent and a mean, which the notation does not have."""
     both = dict((one, other))
     cotangent = both.get("loss", "").startswith("cotangent")
     return not (cotangent and both.get("reduction", "sum, sum") != "sum, sum")
