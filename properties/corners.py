@@ -32,6 +32,9 @@ SPIKE = {"float64": 2.0**10, "float32": 2.0**10, "float16": 2.0**4, "bfloat16": 
 """How far one entry of an array is from 0: beyond what a state, an input or a logit might be clipped to."""
 UNLIKELY = 80.0
 """By how much one logit is below the others: a probability of 1e-35, which float32 still holds as a normal number."""
+GRADES = (*(2.0**k for k in range(-27, 4)), 12.0, 20.0, 36.0, 75.0, 95.0, 350.0, 720.0)
+"""Arguments of activations, with both signs: wherever a kernel begins to approximate or to clip, some are beyond it and
+some are not far beyond."""
 BIAS = {"float64": 2.0**20, "float32": 2.0**10, "float16": 4.0, "bfloat16": 4.0}
 """What is added to outputs and targets alike: their difference is exact, that of their squares is not."""
 
@@ -51,9 +54,12 @@ def extra_problems(
 
 
 def corner_problems(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
-    """A readout's corners; each array in turn all zero, or with one entry far beyond the rest; every reduction."""
+    """Corners of readouts; an array all zero, or one entry far out; every reduction; arguments 0 and of every size."""
     yield from _of_readouts(support, cell, dtype, shape)
+    yield from _of_probabilities(support, cell, dtype, shape)
     yield from _zeros(support, cell, dtype, shape)
+    yield from _silent(support, cell, dtype, shape)
+    yield from _graded(support, cell, dtype, shape)
     yield from _spikes(support, cell, dtype, shape)
     yield from _reduced(support, cell, dtype, shape)
 
@@ -123,6 +129,24 @@ def _of_readouts(support: Support, cell: str, dtype: str, shape: Shape) -> Itera
         yield replace(problem, params=params, loss=replace(problem.loss, target=target))
 
 
+def _of_probabilities(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """One class alone, its output past exp's overflow; probabilities that begin as if they were labels."""
+    if "cross_entropy" not in shape.losses:
+        return
+    names: dict[str, Any] = {"losses": "cross_entropy", "activations": shape.activations[0]}
+    names |= {"truncations": shape.truncations[0], "reductions": (shape.reductions or ("sum",))[0]}
+    if "linear" in shape.readouts and (dtype == "float64" or "float64" not in support.dtypes):
+        problem = generic(8010, support, cell, dtype, (2, 2, 2, 3, 1), names | {"readouts": "linear"})
+        if problem is not None:
+            b_y = to_dtype(np.full(1, FAR[dtype]), dtype)
+            yield replace(problem, params=problem.params | {"b_y": b_y})
+    problem = generic(8012, support, cell, dtype, (3, 2, 2, 3, 3), names | {"readouts": shape.readouts[0]})
+    if problem is not None:
+        target = np.array(problem.loss.target)
+        target[0] = np.eye(problem.K, dtype=target.dtype)[np.arange(problem.B) % problem.K]
+        yield replace(problem, loss=replace(problem.loss, target=target))
+
+
 def _zeros(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
     """One array after the other all zero, and it alone: whoever skips what is zero may skip too much."""
     problem = _small(9500, support, cell, dtype, shape)
@@ -134,6 +158,45 @@ def _zeros(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Pr
             return np.zeros_like(array) if name == this else array
 
         yield each_array(problem, zeroed)
+
+
+def _silent(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Nothing comes in: every argument is 0, and where the activation of 0 is 0, so is every state."""
+    for i, activation in enumerate(shape.activations):
+        problem = _small(9560 + i, support, cell, dtype, shape, loss=shape.losses[i % len(shape.losses)])
+        if problem is not None and activation != "relu":  # whose slope at 0 may be either
+
+            def silenced(name: str, array: Array) -> Array:
+                quiet = name in ("x", "h0", "c0") or (name[0] in "bp" and name != "b_y")
+                return np.zeros_like(array) if quiet else array
+
+            yield each_array(problem, silenced, activation=activation)
+
+
+def _graded(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """A row for each of GRADES and each sign: the argument of one gate in each unit, where the others' are less."""
+    arguments = np.array([sign * grade for grade in GRADES for sign in (1, -1)])
+    units = 4
+    for i, activation in enumerate(shape.activations):
+        names: dict[str, Any] = {"readouts": shape.readouts[0], "losses": shape.losses[0], "activations": activation}
+        names |= {"truncations": shape.truncations[0], "reductions": (shape.reductions or ("sum",))[0]}
+        problem = generic(9580 + 2 * i, support, cell, dtype, (1, len(arguments), 1, units, 2), names)
+        if problem is None:
+            continue
+
+        def graded(name: str, array: Array) -> Array:
+            if name == "x":
+                return to_dtype(arguments.reshape(array.shape), dtype)
+            if name in ("W_xh", "W_x"):
+                gates = array.shape[1] // units
+                whole = np.arange(array.shape[1]) // units == np.arange(array.shape[1]) % units % gates
+                return to_dtype(np.where(whole, 1.0, 0.125).reshape(array.shape), dtype)
+            if name in ("g", "g_h_final", "g_c_final"):  # so that sums do not cancel
+                return to_dtype(np.copysign(array, arguments[:, None]), dtype)
+            quiet = name in ("h0", "c0") or (name[0] in "bp" and name != "b_y")
+            return np.zeros_like(array) if quiet else array
+
+        yield each_array(problem, graded)
 
 
 def _spikes(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from bptt.support import Support
 from bptt.truncation import Truncation
 from properties.corners import corner_problems, extra_problems
 from properties.generic import generic, labelled
+from properties.long_range import long_range_problems
 from properties.strategies import Shape, offered
 
 SIZES = (  # T, B, D, H, K
@@ -68,6 +69,7 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
     yield from _long_blocks(support, cell, dtype, shape)
     yield from _wide(support, cell, dtype, shape)
     yield from corner_problems(support, cell, dtype, shape)
+    yield from long_range_problems(support, cell, dtype, shape)
 
 
 def _several(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 A target is given arrays that are read-only, in Fortran order, strided (with NaN between the entries) or reversed (a
 negative stride), and gives the gradients that it gives for plain ones. It writes to no input; no result shares memory
-with another one or with an input; and what one call returned is not changed by the next, of the same sizes.
+with another one or with an input; and what one call returned is not changed by the next ones, of the same sizes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from properties.recipe import Draw, Recipe
 from properties.strategies import draw_problem, offered, replace_shape
 from properties.units import negated
 
+LATER_CALLS = 9
+"""How many calls an answer must outlive where arrays lie plainly: buffers may be used in turn."""
+
 
 class Memory(Property):
-    """Two problems of the same sizes, one after the other, in one of the layouts."""
+    """A problem and another of the same sizes, once or several times, in one of the layouts."""
 
     id = "memory"
     statement = (
@@ -55,7 +58,7 @@ class Memory(Property):
         return out
 
     def asked_too(self, case: Case) -> Sequence[Problem]:
-        return [negated(case.problem)]
+        return [negated(case.problem)] * (LATER_CALLS if LAYOUTS[case.parameters["layout"]] == "plain" else 1)
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         problems = [case.problem, *self.asked_too(case)]

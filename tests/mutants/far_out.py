@@ -219,6 +219,115 @@ def plan_of_another_cell(problem):
 
 plan_of_another_cell.SUPPORTS = {**numpy_bptt.SUPPORTS, "cells": ["elman", "gru_reset_before"], "activations": ["tanh"]}
 
+
+def _with(problem, **changed):
+    return SimpleNamespace(**{**vars(problem), **changed})
+
+
+def _cut(problem, k):
+    """The problem under a window of k steps."""
+    return _with(problem, truncation=SimpleNamespace(kind="window", k=k, k1=None, k2=None))
+
+
+def full_is_cut_off(problem):
+    """Of long sequences only the last hundred steps before each loss are seen."""
+    long = problem.truncation.kind == "full" and problem.x.shape[0] > 100
+    return numpy_bptt.gradients(_cut(problem, 100) if long else problem)
+
+
+def truncations_reach_64_steps(problem):
+    """A window, a chunk and a periodic truncation are no longer than a buffer of 64 steps."""
+    cut = problem.truncation
+    if cut.kind == "full":
+        return numpy_bptt.gradients(problem)
+    shorter = {name: None if k is None else min(k, 64) for name, k in (("k", cut.k), ("k1", cut.k1), ("k2", cut.k2))}
+    return numpy_bptt.gradients(_with(problem, truncation=SimpleNamespace(kind=cut.kind, **shorter)))
+
+
+def lengths_of_128_rows(problem):
+    """Row b has the length of row b modulo 128."""
+    if problem.lengths is not None:
+        problem = _with(problem, lengths=problem.lengths[np.arange(len(problem.lengths)) % 128])
+    return numpy_bptt.gradients(problem)
+
+
+def states_of_zero_have_no_slope(problem):
+    """Where a state is exactly 0 it counts as a padded one."""
+    answer = numpy_bptt.gradients(problem)
+    if problem.lengths is None and not answer["h"].any():
+        answer["dx"] = np.zeros_like(answer["dx"])
+    return answer
+
+
+def small_arguments_are_returned(problem):
+    """tanh(a) is a below 1e-6."""
+    answer = numpy_bptt.gradients(problem)
+    h = answer["h"].astype(np.longdouble)
+    answer["h"] = np.where(np.abs(h) < 1e-6, np.arctanh(h), h).astype(problem.dtype)
+    return answer
+
+
+def one_class_without_its_maximum(problem):
+    """Of one class alone the largest output is not taken off before exp."""
+    answer = numpy_bptt.gradients(problem)
+    if problem.loss.kind == "cross_entropy" and problem.readout == "linear" and problem.params["b_y"].size == 1:
+        with np.errstate(over="ignore"):
+            answer["loss"] = answer["loss"] + 0 * np.exp(answer["o"]).max()
+    return answer
+
+
+def probabilities_taken_for_labels(problem):
+    """If the first step's probabilities are 0 and 1 alone, each step's largest one is taken for its label."""
+    target = problem.loss.target
+    if problem.loss.kind == "cross_entropy" and target.ndim == 3 and np.isin(target[0], (0, 1)).all():
+        labels = target.argmax(axis=-1)
+        problem = _with(problem, loss=_with(problem.loss, target=labels))
+    return numpy_bptt.gradients(problem)
+
+
+_buffers = {}
+
+
+def buffers_in_turn(problem):
+    """dW_hh lies in one of four buffers, which later calls of the same sizes use again."""
+    answer = numpy_bptt.gradients(problem)
+    key = (problem.x.shape, answer["dW_hh"].shape, problem.dtype)
+    ring = _buffers.setdefault(key, [0, [np.empty_like(answer["dW_hh"]) for _ in range(4)]])
+    ring[0] += 1
+    buffer = ring[1][ring[0] % 4]
+    buffer[...] = answer["dW_hh"]
+    return answer | {"dW_hh": buffer}
+
+
+counted_in_16_bits = _spoil("dx", lambda p: p.x.shape[0] * p.x.shape[1] * p.params["b_h"].shape[0] > 2**15)
+mean_in_8_bits = _spoil("dW_xh", lambda p: p.x.shape[0] > 255 and p.loss.time_reduction == "mean")
+inputs_past_1024 = _spoil("dW_xh", lambda p: p.x.shape[2] > 1024)
+units_past_512 = _spoil("dh0", lambda p: p.params["b_h"].shape[0] > 512)
+classes_past_1024 = _spoil("db_y", lambda p: p.readout == "linear" and p.params["b_y"].shape[0] > 1024)
+finals_of_far_units = _spoil("dh0", lambda p: p.loss.g_h_final is not None and p.params["b_h"].shape[0] > 64)
+no_start_of_far_rows = _spoil("db_h", lambda p: p.h0 is None and p.x.shape[1] > 128)
+early_ends_of_long_chunks = _spoil(
+    "dh0", lambda p: p.truncation.kind == "chunk" and p.lengths is not None and p.x.shape[0] > 64
+)
+
+REACHING = (
+    "full_is_cut_off",
+    "truncations_reach_64_steps",
+    "lengths_of_128_rows",
+    "states_of_zero_have_no_slope",
+    "small_arguments_are_returned",
+    "one_class_without_its_maximum",
+    "probabilities_taken_for_labels",
+    "counted_in_16_bits",
+    "mean_in_8_bits",
+    "inputs_past_1024",
+    "units_past_512",
+    "classes_past_1024",
+    "finals_of_far_units",
+    "no_start_of_far_rows",
+    "early_ends_of_long_chunks",
+)
+"""Bugs past the sizes of a fixed buffer or counter, and in arguments of one size; a fourth attack had brought them."""
 BEYOND = (
     "far_states_of_a_pure_kernel",
     "far_rows_of_squares",
