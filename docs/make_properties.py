@@ -213,11 +213,13 @@ def others() -> Iterator[str]:
     second, far = load("mutants", "blind_second"), load("mutants", "far_out")
     yield "## Not in the kill matrix\n\n"
     yield (
-        "Those of blind_second.py were written to measure the diagnosis. Those of far_out.py spoil one entry of a "
+        "Those of blind_second.py were written to measure the diagnosis. Most of far_out.py spoil one entry of a "
         "right answer, each on a condition of its own that its name says.\n\n"
     )
     yield "".join(f"- **`{name}`** {plain(bug.sentence)} (blind_second.py)\n" for name, bug in second.PLANTED.items())
-    yield "".join(f"- **`{name}`** (far_out.py)\n" for name in far.NAMES)
+    for name, bug in vars(far).items():
+        if inspect.isfunction(bug) and not name.startswith("_"):
+            yield f"- **`{name}`** {plain(bug.__doc__) + ' ' if bug.__doc__ else ''}(far_out.py)\n"
 
 
 def write() -> None:
