@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from conformance.diagnosis.tape import GATES, Tape, Twist
 from conformance.targets import Target
 from oracle.budget import Model
 from oracle.truth import find_truth
+from properties.generic import generic
+from properties.long_range import REACH, remembering
 from tests.loading import in_process
 
 HERE = Path(__file__).parent
@@ -262,3 +265,31 @@ def test_gates_and_edges_are_there_by_their_labels(cell):
         assert label in nodes or cell == "elman", label
     for label, i in EDGES[cell]:
         assert not nodes[label].inputs[i].constant, (label, i)
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "T", "best"),
+    [
+        ("full_is_cut_off", Truncation("full"), 101, "far-terms-100"),
+        ("truncations_reach_64_steps", Truncation("chunk", k=REACH), 65, "reaches-at-most-64"),
+    ],
+)
+def test_reach_that_is_capped_is_told_from_the_smallest_problem(name, cut, T, best):
+    """No list of known mistakes has each number of steps: the smallest problem that fails is one step longer."""
+    names = {
+        "readouts": "none",
+        "losses": "cotangent",
+        "activations": "tanh",
+        "truncations": "full",
+        "reductions": "sum",
+    }
+    long = generic(7200, Support(), "elman", "float64", (150, 1, 1, 2, 2), names)
+    assert long is not None
+    worst = replace(remembering(long), truncation=cut)
+    assert worst.loss.g is not None
+    k = None if cut.k is None else T
+    smallest = replace(worst, x=worst.x[:T], loss=replace(worst.loss, g=worst.loss.g[:T]), truncation=replace(cut, k=k))
+    found = diagnose(planted(name, "far_out"), Failure(smallest, worst))
+    assert found is not None
+    assert found.matches[0].hypothesis.id == best
+    assert found.matches[0].digits > 10

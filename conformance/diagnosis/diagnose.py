@@ -20,6 +20,7 @@ from conformance.diagnosis.hypothesis import Base, Hypothesis
 from conformance.diagnosis.match import Match, Observation, about_single, explain, narrow
 from conformance.diagnosis.mistakes import hypotheses
 from conformance.diagnosis.mistakes.stale import STALE
+from conformance.diagnosis.mistakes.terms import reaches
 from conformance.diagnosis.where import describe, triggers
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetUnavailable, UsageError
 from conformance.targets import Target, afresh
@@ -112,7 +113,7 @@ def diagnose(
             return None
         wrong, right, special = _observe(asked, failure, dtype)
         if wrong:
-            return _explain(asked, wrong, right, first, special)
+            return _explain(asked, wrong, right, first, special, failure.smallest)
     return None
 
 
@@ -178,10 +179,15 @@ def _stages(failure: Failure, asked: Asked, dtype: str) -> Iterator[list[Problem
 
 
 def _explain(
-    asked: Asked, wrong: list[Observation], right: list[Observation], first: Sequence[str], special: bool
+    asked: Asked,
+    wrong: list[Observation],
+    right: list[Observation],
+    first: Sequence[str],
+    special: bool,
+    smallest: Problem,
 ) -> Diagnosis:
     problem = wrong[0].base.problem
-    known = hypotheses(problem)
+    known = [*hypotheses(problem), *reaches(problem, smallest)]
     keys = {key for seen in wrong for key in seen.wrong}
     favoured = [one for one in known if one.id in first]
     found = _search(favoured, wrong, right)

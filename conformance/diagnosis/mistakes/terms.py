@@ -6,6 +6,7 @@ dtheta = sum_t sum_{s<=t} w(t,s) m(t,s) (dL_t/dh_t) (dh_t/dh_s) (d+h_s/dtheta)  
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -252,26 +253,58 @@ def _rows(problem: Problem, one: Callable[..., Hypothesis], column: Weigh) -> It
     )
 
 
-def _truncations(problem: Problem) -> Iterator[Hypothesis]:
-    asked, given = problem.truncation, problem.truncation.kind
-    for k in FAR:
+def reaches(problem: Problem, smallest: Problem) -> Iterator[Hypothesis]:
+    """Reaches that are capped where the smallest problem that shows it says: one step less than its own."""
+    for k in {smallest.T - 1, smallest.T - 2} - {*FAR, 0, -1}:
+        yield from (replace(one, late=True) for one in _cut_at(problem.truncation, k))
+    asked = smallest.truncation
+    most = max(asked.k or 0, asked.k2 or 0) - 1
+    if most > 0:
         yield Hypothesis(
-            f"far-terms-{k}",
-            "the recurrent path is cut: each loss is credited to its own step alone"
-            if k == 1
-            else f"terms {k} and more steps back are dropped, as by window({k}); asked for was {given}",
-            masked(lambda a, k=k: a.mask & (losses(a) - steps(a) < k)),
+            f"reaches-at-most-{most}",
+            f"no truncation reaches further than {most} steps",
+            masked(lambda a: mask_of(capped(a.problem.truncation, most))(a)),
             local=True,
-            order=12 if k == 1 else 25,
+            order=24,
+            late=True,
         )
-        if k > 1:
-            yield Hypothesis(
-                f"detached-every-{k}",
-                f"detached every {k} steps, as by chunk({k}); asked for was {given}",
-                masked(lambda a, k=k: a.mask & mask_of(Truncation("chunk", k=k))(a)),
-                local=True,
-                order=26,
-            )
+
+
+def capped(truncation: Truncation, most: int) -> Truncation:
+    """The truncation with none of its lengths above `most`.
+
+    >>> capped(Truncation("periodic", k1=2, k2=9), 4)
+    Truncation(kind='periodic', k=None, k1=2, k2=4)
+    """
+    shorter = {name: min(value, most) for name in ("k", "k1", "k2") if (value := getattr(truncation, name)) is not None}
+    return replace(truncation, **shorter)
+
+
+def _cut_at(asked: Truncation, k: int) -> Iterator[Hypothesis]:
+    """Nothing from k steps back on, and nothing across every k-th step."""
+    yield Hypothesis(
+        f"far-terms-{k}",
+        "the recurrent path is cut: each loss is credited to its own step alone"
+        if k == 1
+        else f"terms {k} and more steps back are dropped, as by window({k}); asked for was {asked.kind}",
+        masked(lambda a: a.mask & (losses(a) - steps(a) < k)),
+        local=True,
+        order=12 if k == 1 else 25,
+    )
+    if k > 1:
+        yield Hypothesis(
+            f"detached-every-{k}",
+            f"detached every {k} steps, as by chunk({k}); asked for was {asked.kind}",
+            masked(lambda a: a.mask & mask_of(Truncation("chunk", k=k))(a)),
+            local=True,
+            order=26,
+        )
+
+
+def _truncations(problem: Problem) -> Iterator[Hypothesis]:
+    asked = problem.truncation
+    for k in FAR:
+        yield from _cut_at(asked, k)
     if asked.kind in ("full", "cec"):
         return
 
