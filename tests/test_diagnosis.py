@@ -271,18 +271,13 @@ def test_gates_and_edges_are_there_by_their_labels(cell):
     ("name", "cut", "T", "best"),
     [
         ("full_is_cut_off", Truncation("full"), 101, "far-terms-100"),
-        ("truncations_reach_64_steps", Truncation("chunk", k=REACH), 65, "reaches-at-most-64"),
+        ("truncations_reach_64_steps", Truncation("chunk", k=REACH), 65, "detached-every-64"),
     ],
 )
 def test_reach_that_is_capped_is_told_from_the_smallest_problem(name, cut, T, best):
     """No list of known mistakes has each number of steps: the smallest problem that fails is one step longer."""
-    names = {
-        "readouts": "none",
-        "losses": "cotangent",
-        "activations": "tanh",
-        "truncations": "full",
-        "reductions": "sum",
-    }
+    names = {"readouts": "none", "losses": "cotangent", "activations": "tanh"}
+    names |= {"truncations": "full", "reductions": "sum"}
     long = generic(7200, Support(), "elman", "float64", (150, 1, 1, 2, 2), names)
     assert long is not None
     worst = replace(remembering(long), truncation=cut)

@@ -23,6 +23,7 @@ from properties.corners import FAR
 from properties.edges import BLOCKS, ORDERS, SEVERAL, SIZES, edge_problems
 from properties.exact_problems import _lengths, _power_of_two, data, draw_exact, recurrent_weights
 from properties.generic import REDUCTIONS, generic
+from properties.long_range import long_range_problems
 from properties.norm_preservation import is_signed_permutation, within_theorem
 from properties.padding_invariance import extended
 from properties.pieces import claims
@@ -271,11 +272,14 @@ def cut_off(problem: Problem) -> bool:
 
 
 def test_edge_problems_are_at_the_edges_and_truncated_ones_are_cut():
-    found = list(edge_problems(Support(h0_none=True), "elman", "float64"))
+    support = Support(h0_none=True)
+    found = list(edge_problems(support, "elman", "float64"))
     assert [(p.T, p.B, p.D, p.H) for p in found[: len(SIZES)]] == [sizes[:4] for sizes in SIZES]
     beyond = [p for p in found if p.truncation.kind == "window" and p.truncation.k > p.T]
     assert len(beyond) == 3  # one a loss: a window over T is none
     assert all(p.truncation.k == p.T + 2 for p in beyond)
+    long = list(long_range_problems(support, "elman", "float64", offered(support, "elman")))
+    found = found[: -len(long)]
     cut = [p for p in found if p.truncation.kind != "full" and p not in beyond and p.T >= 9]
     assert len(cut) >= 3
     assert all(cut_off(p) for p in cut)

@@ -254,30 +254,10 @@ def _rows(problem: Problem, one: Callable[..., Hypothesis], column: Weigh) -> It
 
 
 def reaches(problem: Problem, smallest: Problem) -> Iterator[Hypothesis]:
-    """Reaches that are capped where the smallest problem that shows it says: one step less than its own."""
-    for k in {smallest.T - 1, smallest.T - 2} - {*FAR, 0, -1}:
+    """The path cut after as many steps as the smallest problem that shows it has but one, if FAR has no such number."""
+    k = smallest.T - 1
+    if k > 0 and k not in FAR:
         yield from (replace(one, late=True) for one in _cut_at(problem.truncation, k))
-    asked = smallest.truncation
-    most = max(asked.k or 0, asked.k2 or 0) - 1
-    if most > 0:
-        yield Hypothesis(
-            f"reaches-at-most-{most}",
-            f"no truncation reaches further than {most} steps",
-            masked(lambda a: mask_of(capped(a.problem.truncation, most))(a)),
-            local=True,
-            order=24,
-            late=True,
-        )
-
-
-def capped(truncation: Truncation, most: int) -> Truncation:
-    """The truncation with none of its lengths above `most`.
-
-    >>> capped(Truncation("periodic", k1=2, k2=9), 4)
-    Truncation(kind='periodic', k=None, k1=2, k2=4)
-    """
-    shorter = {name: min(value, most) for name in ("k", "k1", "k2") if (value := getattr(truncation, name)) is not None}
-    return replace(truncation, **shorter)
 
 
 def _cut_at(asked: Truncation, k: int) -> Iterator[Hypothesis]:
