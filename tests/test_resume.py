@@ -176,12 +176,20 @@ def test_interrupt_during_the_diagnosis_loses_nothing(monkeypatch):
     assert whole_again()
 
 
+def heed_hangups():
+    """As in a terminal, though the tests themselves may run under nohup, whose children ignore the signal."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def command():
     """A run in a process of its own, which waits after its first finding."""
     Path("hold").touch()
     words = ["certify", *TARGETS, "--profile", "smoke", "--select", SEVERAL, "--jobs", "1"]
     started = subprocess.Popen(
-        [sys.executable, "-P", "-m", "conformance", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-P", "-m", "conformance", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=None if sys.platform == "win32" else heed_hangups,  # noqa: PLW1509 - it takes no lock
     )
     kept = REPORTS / NAME
     while started.poll() is None and not (kept.exists() and kept.read_bytes().count(b"\n") > 1):
