@@ -58,7 +58,8 @@ class Memory(Property):
         return out
 
     def asked_too(self, case: Case) -> Sequence[Problem]:
-        return [negated(case.problem)] * (LATER_CALLS if LAYOUTS[case.parameters["layout"]] == "plain" else 1)
+        plain = case.parameters.get("layout") == LAYOUTS.index("plain")
+        return [negated(case.problem)] * (LATER_CALLS if plain else 1)
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         problems = [case.problem, *self.asked_too(case)]
