@@ -15,7 +15,7 @@ import numpy as np
 from bptt.problem import Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
-from properties.generic import REDUCTIONS, generic, labelled
+from properties.generic import REDUCTIONS, generic, is_finest, labelled
 from properties.strategies import Array, Shape, to_dtype
 from properties.units import each_array
 
@@ -135,7 +135,7 @@ def _of_probabilities(support: Support, cell: str, dtype: str, shape: Shape) -> 
         return
     names: dict[str, Any] = {"losses": "cross_entropy", "activations": shape.activations[0]}
     names |= {"truncations": shape.truncations[0], "reductions": (shape.reductions or ("sum",))[0]}
-    if "linear" in shape.readouts and (dtype == "float64" or "float64" not in support.dtypes):
+    if "linear" in shape.readouts and is_finest(support, dtype):
         problem = generic(8010, support, cell, dtype, (2, 2, 2, 3, 1), names | {"readouts": "linear"})
         if problem is not None:
             b_y = to_dtype(np.full(1, FAR[dtype]), dtype)

@@ -46,6 +46,11 @@ def generic(
     )
 
 
+def is_finest(support: Support, dtype: str) -> bool:
+    """Whether a dtype is the one for problems whose budgets say little elsewhere: float64, or any without it."""
+    return dtype == "float64" or "float64" not in support.dtypes
+
+
 def labelled(problem: Problem) -> Problem:
     """The same with a class a row for its probabilities: all of them in turn, the last one first."""
     count = problem.T * problem.B

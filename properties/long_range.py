@@ -17,7 +17,7 @@ from bptt.cells import CELLS
 from bptt.problem import Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
-from properties.generic import generic, labelled
+from properties.generic import generic, is_finest, labelled
 from properties.strategies import Array, Shape, to_dtype
 from properties.units import each_array
 
@@ -45,7 +45,7 @@ def long_range_problems(support: Support, cell: str, dtype: str, shape: Shape) -
     """The problems of this file, as far as the target offers them."""
     yield from _long(support, cell, dtype, shape)
     yield from _cut(support, cell, dtype, shape)
-    if dtype == "float64" or "float64" not in support.dtypes:  # elsewhere budgets of so many terms say little
+    if is_finest(support, dtype):  # elsewhere budgets of so many terms say little
         yield from _many_rows(support, cell, dtype, shape)
         yield from _many(support, cell, dtype, shape)
 
@@ -143,8 +143,8 @@ def _many(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Pro
     """Many units with a loss on the final state, many inputs, many classes."""
     loss = "cotangent" if "cotangent" in shape.losses else shape.losses[0]
     recurrent = CELLS[cell].shapes(1, MOST_UNITS)["W_hh" if "W_hh" in CELLS[cell].shapes(1, 1) else "W_h"]
-    units = MOST_UNITS if recurrent[0] * recurrent[1] <= MOST_WEIGHTS else UNITS
-    for i, sizes in enumerate(((1, 1, 1, UNITS, 2), (1, 1, 1, units, 1), (1, 1, MANY, 2, 2))[int(units == UNITS) :]):
+    classes = {UNITS: 2, (MOST_UNITS if recurrent[0] * recurrent[1] <= MOST_WEIGHTS else UNITS): 1}  # K by H
+    for i, sizes in enumerate([*((1, 1, 1, H, K) for H, K in classes.items()), (1, 1, MANY, 2, 2)]):
         problem = generic(7500 + 2 * i, support, cell, dtype, sizes, _names(shape, loss))
         if problem is not None:
             yield problem

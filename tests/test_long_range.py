@@ -15,6 +15,9 @@ from oracle.truth import find_truth
 from properties.long_range import long_range_problems
 from properties.strategies import offered
 
+SURELY = 2
+"""Budgets: one for what rounding does to the careless kernel, one within which it may still be."""
+
 
 def asked(cell, dtype, **support):
     kept = Support(cells=(cell,), **support)
@@ -33,7 +36,7 @@ def test_gradient_that_is_cut_off_leaves_the_budget(cell, dtype):
         )
         key = "dW_hh" if cell == "elman" else "dW_h"
         difference = np.abs(truth.solution.near(key)[0] - cut.solution.near(key)[0])
-        assert (difference > 2 * truth.budget.arrays[key]).any(), problem.activation
+        assert (difference > SURELY * truth.budget.arrays[key]).any(), problem.activation
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -49,7 +52,7 @@ def test_far_truncations_leave_something_out_beyond_64_steps(cell):
         )
         key = "dW_hh" if cell == "elman" else "dW_h"
         difference = np.abs(truth.solution.near(key)[0] - other.solution.near(key)[0])
-        assert (difference > 2 * truth.budget.arrays[key]).any(), cut
+        assert (difference > SURELY * truth.budget.arrays[key]).any(), cut
 
 
 def test_what_a_target_does_not_offer_is_left_out():
