@@ -1,6 +1,6 @@
-"""setup.py: the one part of the build that pyproject.toml cannot hold, the optional C kernel of the target `c`.
+"""setup.py: the one part of the build that pyproject.toml cannot hold, what is in C and optional.
 
-Without a C compiler the installation succeeds and the target is unavailable.
+Without a C compiler the installation succeeds: the target `c` is unavailable, and budgets take longer.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup  # type: ignore[import-untyped]
 
-CSRC = Path("implementations/csrc")
+SOURCES = {"implementations._bptt_c": Path("implementations/csrc"), "oracle._steps": Path("oracle/csrc")}
 
 # No -ffast-math (it reorders sums and flushes subnormals) and no -march=native (wheels travel; the kernel is built for
 # each instruction set and chooses when it runs). A product may be fused with an addition, which -std=c11 forbids.
@@ -22,15 +22,16 @@ LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 setup(
     ext_modules=[
         Extension(
-            "implementations._bptt_c",
-            sources=[path.as_posix() for path in sorted(CSRC.glob("*.c"))],
-            depends=[path.as_posix() for path in sorted(CSRC.glob("*.h"))],
+            name,
+            sources=[path.as_posix() for path in sorted(folder.glob("*.c"))],
+            depends=[path.as_posix() for path in sorted(folder.glob("*.h"))],
             define_macros=[("Py_LIMITED_API", "0x030b0000")] if LIMITED else [],
             extra_compile_args=FLAGS,
             extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
             py_limited_api=LIMITED,
             optional=True,
-        ),
+        )
+        for name, folder in SOURCES.items()
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
 )

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bptt.truncation import Sweep
+from oracle.budget import compiled
 from oracle.budget.forward import ForwardErrors, conversion, underflow
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place
 from oracle.budget.model import INFLATE, Model
@@ -129,6 +130,9 @@ def backward_errors(
 ) -> BackwardErrors:
     """Bounds on every adjoint, added up over the truncation's passes; within one m(t,r) is 1 down to a first step."""
     engine = _Passes(graph, model, forward)
+    if passes and compiled.pays(graph, model, graph.active.shape[0], engine.rows, len(passes)):
+        compiled.backward(engine, seeds, passes)
+        passes = ()
     for group in alike(passes, engine.room):
         engine.run(group, seeds)
     size, error, scale = ({k: kept[i] for k, kept in engine.kept.items()} for i in range(3))

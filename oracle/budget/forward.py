@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oracle.budget import compiled
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph
 from oracle.budget.model import INFLATE, Model
 from oracle.budget.transport import ROUND, Transport, step_tangents
@@ -89,6 +90,12 @@ def forward_errors(graph: Graph, model: Model, probes: Mapping[str, Probe] | Non
     columns = {k: slice(*ends[i : i + 2]) for i, k in enumerate(lanes)}
     signed, absolute = (np.concatenate([J[..., :0], *(tangents[k][i] for k in lanes)], axis=-1) for i in (0, 1))
     nodes = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+    if compiled.pays(graph, model, T, S + sum(array.shape[-1] for array in (signed, *probed.values()))):
+        lasting = (signed, absolute, columns)
+        pass_.kinks = compiled.forward(
+            graph, model, pass_, (J, J_abs), lasting, dict(probes), (kappa, tiny), (nodes, states, probed)
+        )
+        return ForwardErrors(nodes, states, probed, pass_.kinks)
     if model.flush:
         states[0] += model.eta
         sources[:, 0, 0] = states[0]
