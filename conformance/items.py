@@ -37,6 +37,8 @@ AGREEMENT = "oracle-agreement"
 OUTSIDE = "the theorem holds; an answer on the way is outside its own budget"
 FEW = 4
 """So many items are judged here: a process takes longer to start than they take."""
+COLLECTIONS = (20_000, 20, 50)
+"""The garbage collector's thresholds while items are judged: truths are large, live long and have no cycles."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,13 @@ def judge_items(items: Sequence[Item], jobs: int) -> Generator[tuple[Item, list[
     Raises: UsageError where a target took its process down.
     """
     if jobs <= 1 or len(items) <= FEW:
-        for item in items:
-            yield item, judge_item(item)
+        thresholds = gc.get_threshold()
+        gc.set_threshold(*COLLECTIONS)
+        try:
+            for item in items:
+                yield item, judge_item(item)
+        finally:
+            gc.set_threshold(*thresholds)
         return
     # Spawned, not forked: a fork of a process whose libraries have started threads may hang.
     context = multiprocessing.get_context("spawn")
@@ -117,6 +124,7 @@ def _heed(first: int) -> None:
         close_all()
         os._exit(143)
 
+    gc.set_threshold(*COLLECTIONS)
     gc.collect()
     gc.freeze()  # what was imported stays; there is no use in looking it through again and again
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -23,7 +23,7 @@ from bptt.problem import Loss, Problem
 from bptt.truncation import Truncation
 from implementations import numpy_bptt
 from oracle.ball_numbers import BallNumbers
-from oracle.budget import Budget, Model, additions, backward, budget
+from oracle.budget import Budget, Model, additions, backward, budget, compiled
 from oracle.budget.transport import ROUND, Transport
 from oracle.solution import Solution, solve
 
@@ -499,7 +499,8 @@ def test_kinks_are_counted_and_either_branch_is_within_budget() -> None:
     assert bounds.arrays["db_h"] == 0  # no unit is active: nothing is rounded
 
 
-def test_flushing_costs_more_than_keeping_subnormals() -> None:
+def test_flushing_costs_more_than_keeping_subnormals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "LOOPS", None)  # it knows no flushing: both in NumPy, to the last bit
     problem = make("lstm", x=np.full((4, 2, 2), 1e-300))
     solution, keep = solved(replace(problem, params={n: 1e-4 * p for n, p in problem.params.items()}))
     flush = budget(solution, Model("float64", flush=True))

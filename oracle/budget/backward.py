@@ -36,10 +36,10 @@ from numpy.typing import NDArray
 from bptt.truncation import Sweep
 from oracle.budget import compiled
 from oracle.budget.forward import ForwardErrors, conversion, underflow
-from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place
+from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place, Tangents
 from oracle.budget.model import INFLATE, Model
 from oracle.budget.passes import Alike, Moment, alike
-from oracle.budget.transport import ROUND, Tangents, Transport, step_tangents
+from oracle.budget.transport import ROUND, Transport, step_tangents
 
 
 @dataclass
@@ -389,10 +389,11 @@ class _Backward:
         model = self.model
         size = None if factor is None else np.abs(factor)
         magnitude = np.ones(1) if size is None else size
-        gain = slack + roundings * (magnitude + model.u * slack)
         shape = self.graph.places[k].value.shape
-        there = np.broadcast_to(magnitude + slack > 0, shape)
-        self.edges[k].append(Edge(i, factor, size, np.broadcast_to(gain, shape), there, model.lost(roundings), float64))
+        gain, there = slack + roundings * (magnitude + model.u * slack), magnitude + slack > 0
+        if gain.shape != shape:
+            gain, there = np.broadcast_to(gain, shape), np.broadcast_to(there, shape)
+        self.edges[k].append(Edge(i, factor, size, gain, there, model.lost(roundings), float64))
 
     def _enter(self, k: int, entries: list[tuple[int, Floats]], factor: Floats | None = None) -> None:
         """Parameters, by place, whose gradients are sums of X (T,B,m) times v of place k, or times `factor` v."""

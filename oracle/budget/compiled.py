@@ -8,6 +8,7 @@ NumPy do all of it. tests/test_compiled_budget.py holds the two against each oth
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,24 +23,27 @@ if TYPE_CHECKING:
     from oracle.budget.backward import Seeds, _Passes
     from oracle.budget.forward import Probe, _Forward
 
-try:
-    from oracle import _steps as STEPS  # type: ignore[attr-defined]  # compiled
-except ImportError:
-    STEPS = None
+LOOPS: Any = None
+"""The compiled module, or None without one."""
+with contextlib.suppress(ImportError):
+    from oracle import _steps  # type: ignore[attr-defined]  # compiled
+
+    LOOPS = _steps
 
 OPS = ("leaf", "linear", "mul", "add", "mix", "columns", "hold", *("tanh", "sigmoid", "relu", "identity"))
 MOST_INPUTS = 16
-PAYS = 3e7
+PAYS = 1e7
 """Up to so many multiplications in products of Jacobians the compiled loops are the faster ones."""
 
 
 def pays(graph: Graph, model: Model, sources: int, width: int, passes: int = 1) -> bool:
-    """Whether to take the compiled loops: (B, sources, rows, S) is multiplied with (S, width) at each of sources steps."""
-    if STEPS is None or model.flush or model.accumulate not in (None, model.dtype):
+    """Whether to take the compiled loops: for each row and pass, up to `sources` S rows times (S, width) at each step."""
+    if LOOPS is None or model.flush or model.accumulate not in (None, model.dtype):
         return False
     if max(len(place.inputs) for place in graph.places) > MOST_INPUTS:
         return False
-    return passes * graph.active.shape[1] * sources**2 / 2 * graph.S**2 * width < PAYS
+    multiplications = passes * graph.active.shape[1] * sources**2 / 2 * graph.S**2 * width
+    return bool(multiplications < PAYS)
 
 
 class Tape:
@@ -68,9 +72,13 @@ class Tape:
                 self.arrays.append(values)
 
     def copy(self, values: Any, shape: tuple[int, ...] | None = None) -> None:
-        """An array that is read, of whatever layout and type, broadcast to a shape."""
-        whole = np.asarray(values, dtype=np.float64)
-        self.array(np.ascontiguousarray(whole if shape is None else np.broadcast_to(whole, shape)))
+        """An array that is read, of whatever layout and type, broadcast to a shape; None is none."""
+        if values is None:
+            self.array(None)
+            return
+        if shape is not None and values.shape != shape:
+            values = np.broadcast_to(values, shape)
+        self.array(np.ascontiguousarray(values, dtype=np.float64))
 
     def run(self, loop: Any) -> None:
         """Hand it over."""
@@ -125,7 +133,7 @@ def forward(
         tape.copy(probe.signed)
         tape.copy(probe.absolute)
         tape.array(probed[name])
-    tape.run(STEPS.forward)
+    tape.run(LOOPS.forward)
     return int(kinks[0])
 
 
@@ -162,13 +170,13 @@ def backward(engine: _Passes, seeds: Seeds, passes: Sequence[Sweep]) -> None:
         tape.write(len(edges))
         for edge in edges:
             tape.write(edge.into)
-            for values in (edge.factor, edge.size, edge.gain, edge.there):
-                tape.copy(values, place.value.shape) if values is not None else tape.array(None)
+            for part in (edge.factor, edge.size, edge.gain, edge.there):
+                tape.copy(part, place.value.shape)
             tape.real(edge.lost)
-            tape.copy(edge.float64) if edge.float64 is not None else tape.array(None)
+            tape.copy(edge.float64, place.value.shape)
     for states in (graph.outputs, graph.inputs):
         tape.write(len(states), *states.values())
-    tape.run(STEPS.backward)
+    tape.run(LOOPS.backward)
     rules.peak = float(peak[0])
 
 
@@ -180,7 +188,7 @@ def _groups(tape: Tape, engine: _Passes, k: int) -> None:
         return
     tape.write(groups.X.shape[-1])
     tape.copy(groups.X)
-    tape.copy(groups.factor) if groups.factor is not None else tape.array(None)
+    tape.copy(groups.factor)
     tape.array(groups.by_loss, groups.summed, groups.lost)
 
 

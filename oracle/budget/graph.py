@@ -16,6 +16,7 @@ from oracle.trace import Node
 from oracle.unrolled import Unrolled
 
 Floats = NDArray[np.float64]
+Tangents = dict[int, tuple[Floats, Floats]]
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity")
 
 
@@ -57,6 +58,7 @@ class Graph:
     inputs: dict[str, int]
     active: NDArray[np.bool_]  # (T,B): whether the row still runs
     prelude: list[tuple[int, int, tuple[int, int]]]  # (block, source, columns) of parameters cut into blocks
+    tangents: dict[bool, tuple[Floats, Floats, Tangents]] = field(default_factory=dict)  # step_tangents keeps its own
 
     @property
     def S(self) -> int:

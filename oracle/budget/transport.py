@@ -19,12 +19,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from oracle.budget.graph import ACTIVATIONS, Floats, Graph
+from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Tangents
 
 ROUND = 2.0**-53
-
-
-Tangents = dict[int, tuple[Floats, Floats]]
 
 
 def step_jacobians(graph: Graph, adjoint: bool) -> tuple[Floats, Floats]:
@@ -36,7 +33,17 @@ def step_jacobians(graph: Graph, adjoint: bool) -> tuple[Floats, Floats]:
 
 
 def step_tangents(graph: Graph, adjoint: bool) -> tuple[Floats, Floats, Tangents]:
-    """J and J_abs, and the same for each node z that depends on the state: L_z[t,b,i,j] = d z_j / d s_{t-1},i."""
+    """J and J_abs, and the same for each node z that depends on the state: L_z[t,b,i,j] = d z_j / d s_{t-1},i.
+
+    The graph keeps them: forward and backward errors ask for the same, but where something is held.
+    """
+    without = adjoint and any(place.op == "hold" for place in graph.places)
+    if without not in graph.tangents:
+        graph.tangents[without] = _step_tangents(graph, without)
+    return graph.tangents[without]
+
+
+def _step_tangents(graph: Graph, adjoint: bool) -> tuple[Floats, Floats, Tangents]:
     T, B = graph.active.shape
     S = graph.S
     tangents: Tangents = {}
