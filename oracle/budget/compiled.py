@@ -37,7 +37,7 @@ PAYS = 1e7
 
 
 def pays(graph: Graph, model: Model, sources: int, width: int, passes: int = 1) -> bool:
-    """Whether to take the compiled loops: for each row and pass, up to `sources` S rows times (S, width) at each step."""
+    """Whether to take the compiled loops: for each row and pass, at most `sources` S rows times (S, width) a step."""
     if LOOPS is None or model.flush or model.accumulate not in (None, model.dtype):
         return False
     if max(len(place.inputs) for place in graph.places) > MOST_INPUTS:
