@@ -28,7 +28,7 @@ from conformance.willing import willing
 from oracle.errors import PrecisionExhausted
 from oracle.truth import Truth
 from properties.base import Answer, Bench, Case, Comparison, Judgement, Property
-from properties.compare import against_truth
+from properties.compare import against_truth, within
 from properties.deletions import deletions
 from properties.recipe import no_constants
 from properties.reductions import reductions
@@ -192,7 +192,7 @@ class Witness:
             truth = known.get(id(problem))
             if truth is None and others:  # the same problem made twice
                 truth = others.get(digest(problem))
-            if truth is not None:
+            if truth is not None and not within(problem, answer, truth):
                 found += [c for c in against_truth(problem, answer, truth).comparisons if not c.holds]
         return found
 

@@ -6,7 +6,7 @@ all zero, as far as the solution tells, is measured by the products that cancel 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Truth:
     problem: Problem
     solution: Solution
     budget: Budget
+    _conclusive: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def allowed(self, key: str) -> Floats:
         """Budget plus radius of each entry of the array."""
@@ -54,6 +55,11 @@ class Truth:
 
     def conclusive(self, key: str) -> bool:
         """Whether an array's budget is small enough to say something: see the module's first lines."""
+        if key not in self._conclusive:
+            self._conclusive[key] = self._says_something(key)
+        return self._conclusive[key]
+
+    def _says_something(self, key: str) -> bool:
         bound = norm(self.budget.arrays[key])
         hi, _, rad = self.solution.near(key)
         size = norm(hi)

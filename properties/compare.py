@@ -57,6 +57,16 @@ def against_truth(problem: Problem, answer: Answer, truth: Truth) -> Judgement:
     return Judgement(tuple(out))
 
 
+def within(problem: Problem, answer: Answer, truth: Truth) -> bool:
+    """Whether `against_truth` has nothing to object to: the same question, where nothing is to be said of the worst."""
+    for key, got in answer.items():
+        allowed = truth.allowed(key)
+        fine = (truth.error(key, got) <= allowed) | (allowed == np.inf)
+        if not fine.all() and not fine[active_mask(problem, key, got.shape)].all():
+            return False
+    return True
+
+
 def _with_terms(c: Comparison, terms: tuple[Term, ...]) -> Comparison:
     return Comparison(c.key, c.where, c.got, c.want, c.error, c.allowed, c.ratio, c.conclusive, terms, c.note)
 

@@ -29,7 +29,7 @@ from oracle.solution import scope, solve
 from oracle.truth import Truth, norm
 from properties import PROPERTIES, extremes
 from properties.base import Case, Comparison, Term
-from properties.compare import Part, exact_combination, exactly, of_sums, of_terms
+from properties.compare import Part, against_truth, exact_combination, exactly, of_sums, of_terms, within
 from properties.jacobian_norm_bound import probe
 from properties.readout_locality import of_own_states
 from properties.truncation_equivalence import twins
@@ -315,6 +315,27 @@ def test_radius_of_a_combination_is_no_less_than_the_ball():
         assert got == 0
         assert exact > 0
         assert exact <= Fraction(float(bound)) <= exact * (1 + Fraction(1, 2**39))
+
+
+@pytest.mark.parametrize("where", [(0, 0, 0), (3, 1, 2)])
+@pytest.mark.parametrize("off", [0.0, 0.5, -0.5, 0.625, -0.75, np.inf, np.nan])
+def test_an_answer_is_within_where_no_comparison_fails(off, where):
+    """The second row ends after three steps: what stands at its fourth is not judged."""
+    problem = linear(lengths=np.array([4, 3]))
+
+    def moved(_: Problem, key: str) -> Any:
+        shift = np.zeros(gradient_shapes(problem)[key])
+        if key == "h":
+            shift[where] = off
+        return shift
+
+    bench = Given(0.5, moved)
+    answer, truth = bench.run(problem), bench.truth(problem)
+    judgement = against_truth(problem, answer, truth)
+    assert within(problem, answer, truth) is not judgement.failed
+    assert judgement.failed == (where == (0, 0, 0) and not abs(off) <= 0.5)
+    truth.budget.arrays["h"][where] = np.inf
+    assert within(problem, answer, truth)
 
 
 def test_differences_of_a_loss_that_does_not_move_say_something():
