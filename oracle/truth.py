@@ -6,6 +6,7 @@ all zero, as far as the solution tells, is measured by the products that cancel 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +30,8 @@ def norm(array: Floats) -> float:
     largest = float(np.max(np.abs(array), initial=0.0))
     if not 0 < largest < np.inf:
         return largest
-    return largest * float(np.linalg.norm(np.ravel(array / largest)))
+    scaled = np.ravel(array / largest)
+    return largest * math.sqrt(float(scaled @ scaled))
 
 
 @dataclass
