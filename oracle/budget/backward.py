@@ -132,9 +132,9 @@ def backward_errors(
     engine = _Passes(graph, model, forward)
     if passes and compiled.pays(graph, model, graph.active.shape[0], engine.rows, len(passes)):
         compiled.backward(engine, seeds, passes)
-        passes = ()
-    for group in alike(passes, engine.room):
-        engine.run(group, seeds)
+    else:
+        for group in alike(passes, engine.room):
+            engine.run(group, seeds)
     size, error, scale = ({k: kept[i] for k, kept in engine.kept.items()} for i in range(3))
     return BackwardErrors(size, error, scale, engine.inputs, engine.rules.totals(), engine.initial, engine.rules.peak)
 

@@ -21,7 +21,7 @@ from oracle.budget.model import Model
 if TYPE_CHECKING:
     from bptt.truncation import Sweep
     from oracle.budget.backward import Seeds, _Passes
-    from oracle.budget.forward import Probe, _Forward
+    from oracle.budget.forward import _Steps
 
 LOOPS: Any = None
 """The compiled module, or None without one."""
@@ -85,56 +85,42 @@ class Tape:
         loop(array("q", self.numbers).tobytes(), array("d", self.reals).tobytes(), self.arrays)
 
 
-def forward(
-    graph: Graph,
-    model: Model,
-    pass_: _Forward,
-    jacobians: tuple[Floats, Floats],
-    images: tuple[Floats, Floats, dict[int, slice]],
-    probes: dict[str, Probe],
-    slack: tuple[float, float],
-    out: tuple[dict[int, Floats], Floats, dict[str, Floats]],
-) -> int:
-    """Fill `out`: nodes, states, and what the probes find. The number of kinks."""
-    T, B = graph.active.shape
-    nodes, states, probed = out
-    kinks, tape = np.zeros(1), Tape()
-    tape.write(T, B, graph.S, images[0].shape[-1])
-    tape.real(model.u, model.eta, model.eta_function, model.ulp, model.overflow, *slack)
-    tape.copy(graph.active)
-    tape.copy(jacobians[0])
-    tape.copy(jacobians[1])
-    tape.copy(images[0])
-    tape.copy(images[1])
-    tape.array(states, kinks)
+def forward(steps: _Steps) -> None:
+    """All steps of the forward errors, row by row, into what `steps` keeps."""
+    graph, model, rules = steps.graph, steps.model, steps.rules
+    (T, B), kinks, tape = graph.active.shape, np.zeros(1), Tape()
+    tape.write(T, B, graph.S, steps.signed.shape[-1])
+    tape.real(model.u, model.eta, model.eta_function, model.ulp, model.overflow, steps.kappa, steps.tiny)
+    for values in (graph.active, steps.J, steps.J_abs, steps.signed, steps.absolute):
+        tape.copy(values)
+    tape.array(steps.states, kinks)
     tape.write(len(graph.places))
     at = 0
     for k, place in enumerate(graph.places):
-        state = -1
+        state, lane = -1, steps.columns[k].start if k in steps.columns else -1
         if k in graph.inputs.values():
             state, at = at, at + place.value.shape[-1]
         rows = place.value.shape[0] if place.constant else 0
         tape.write(OPS.index(place.op), place.constant, rows, place.value.shape[-1], place.products)
-        tape.write(len(place.inputs), *place.inputs, place.extra[0] if place.extra else 0)
-        tape.write(images[2][k].start if k in images[2] else -1, state)
+        tape.write(len(place.inputs), *place.inputs, place.extra[0] if place.extra else 0, lane, state)
         tape.array(place.value)
         if not place.constant:
-            tape.array(nodes[k])
+            tape.array(steps.nodes[k])
             if place.op in ACTIVATIONS:
                 tape.copy(place.slope)
             if place.op == "linear":
-                tape.copy(pass_.fixed[k])
-                tape.copy(pass_.terms[k])
+                tape.copy(rules.fixed[k])
+                tape.copy(rules.terms[k])
     tape.write(len(graph.outputs), *graph.outputs.values())
-    tape.write(len(probes))
-    for name, probe in probes.items():
+    tape.write(len(steps.probes))
+    for name, probe in steps.probes.items():
         tape.write(probe.signed.shape[-1])
         tape.real(probe.roundings)
         tape.copy(probe.signed)
         tape.copy(probe.absolute)
-        tape.array(probed[name])
+        tape.array(steps.probed[name])
     tape.run(LOOPS.forward)
-    return int(kinks[0])
+    rules.kinks = int(kinks[0])
 
 
 def backward(engine: _Passes, seeds: Seeds, passes: Sequence[Sweep]) -> None:

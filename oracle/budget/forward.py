@@ -74,59 +74,75 @@ def accumulate(graph: Graph, k: int) -> Floats:
 
 def forward_errors(graph: Graph, model: Model, probes: Mapping[str, Probe] | None = None) -> ForwardErrors:
     """The tube: bounds on the error of every node and state of an admissible forward pass."""
-    T, B = graph.active.shape
-    S = graph.S
-    J, J_abs, tangents = step_tangents(graph, adjoint=False)
-    kappa, tiny = conversion(graph), underflow(graph)
-    arrived = np.zeros(B)  # the sum of all local errors so far
-    pass_ = _Forward(graph, model)
-    transport = Transport(T, B, S)
-    sources = np.zeros((B, T + 1, 1, S))
-    states = np.zeros((T + 1, B, S))
-    probes = probes or {}
-    probed = {name: np.zeros((T, B, probe.signed.shape[-1])) for name, probe in probes.items()}
-    lanes = [k for k in tangents if graph.places[k].op == "linear"]  # the nodes whose images are formed: (5)
-    ends = np.cumsum([0] + [tangents[k][0].shape[-1] for k in lanes]).tolist()
-    columns = {k: slice(*ends[i : i + 2]) for i, k in enumerate(lanes)}
-    signed, absolute = (np.concatenate([J[..., :0], *(tangents[k][i] for k in lanes)], axis=-1) for i in (0, 1))
-    nodes = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
-    if compiled.pays(graph, model, T, S + sum(array.shape[-1] for array in (signed, *probed.values()))):
-        lasting = (signed, absolute, columns)
-        pass_.kinks = compiled.forward(
-            graph, model, pass_, (J, J_abs), lasting, dict(probes), (kappa, tiny), (nodes, states, probed)
+    steps = _Steps(graph, model, dict(probes or {}))
+    if compiled.pays(graph, model, graph.active.shape[0], steps.width):
+        compiled.forward(steps)
+    else:
+        steps.run()
+    return ForwardErrors(steps.nodes, steps.states, steps.probed, steps.rules.kinks)
+
+
+class _Steps:
+    """The steps of the forward errors, (1): what they read, and the bounds that they leave."""
+
+    def __init__(self, graph: Graph, model: Model, probes: dict[str, Probe]) -> None:
+        self.graph, self.model, self.probes = graph, model, probes
+        T, B = graph.active.shape
+        self.J, self.J_abs, tangents = step_tangents(graph, adjoint=False)
+        self.kappa, self.tiny = conversion(graph), underflow(graph)
+        lanes = [k for k in tangents if graph.places[k].op == "linear"]  # the nodes whose images are formed: (5)
+        ends = np.cumsum([0] + [tangents[k][0].shape[-1] for k in lanes]).tolist()
+        self.columns = {k: slice(*ends[i : i + 2]) for i, k in enumerate(lanes)}
+        self.signed, self.absolute = (
+            np.concatenate([self.J[..., :0], *(tangents[k][i] for k in lanes)], axis=-1) for i in (0, 1)
         )
-        return ForwardErrors(nodes, states, probed, pass_.kinks)
-    if model.flush:
-        states[0] += model.eta
-        sources[:, 0, 0] = states[0]
-    transport.add()
-    for t in range(T):
-        image = transport.arrive(sources[:, : t + 1], signed[t])[:, 0]
-        image += kappa * ROUND * np.einsum("bi,bij->bj", states[t], absolute[t]) + tiny * arrived[:, None]
-        both = pass_.step(t, states[t], {k: image[:, part] for k, part in columns.items()})
-        for k, bound in both.items():
-            nodes[k][t] = bound[0]
-        local = np.concatenate([both[i][1] for i in graph.outputs.values()], axis=-1)
-        local += kappa * ROUND * np.einsum("bi,bij->bj", states[t], J_abs[t])  # (2) of transport
-        local += tiny * arrived[:, None]
-        local[~graph.active[t]] = 0.0
-        arrived += local.sum(axis=-1)
-        transport.advance(J[t])
+        self.rules = _Forward(graph, model)
+        self.nodes = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+        self.states = np.zeros((T + 1, B, graph.S))
+        self.probed = {name: np.zeros((T, B, probe.signed.shape[-1])) for name, probe in probes.items()}
+        self.width = graph.S + sum(array.shape[-1] for array in (self.signed, *self.probed.values()))
+
+    def run(self) -> None:
+        """All of them, for all rows at once."""
+        graph, model, kappa, tiny, states, nodes = (
+            self.graph, self.model, self.kappa, self.tiny, self.states, self.nodes
+        )  # fmt: skip
+        T, B = graph.active.shape
+        S = graph.S
+        arrived = np.zeros(B)  # the sum of all local errors so far
+        transport = Transport(T, B, S)
+        sources = np.zeros((B, T + 1, 1, S))
+        if model.flush:
+            states[0] += model.eta
+            sources[:, 0, 0] = states[0]
         transport.add()
-        sources[:, t + 1, 0] = local
-        states[t + 1] = transport.arrive(sources[:, : t + 2])[:, 0]
-        offset = 0
-        for k in graph.outputs.values():
-            end = offset + nodes[k].shape[-1]
-            nodes[k][t] = np.minimum(nodes[k][t], states[t + 1][:, offset:end])
-            offset = end
-        for name, probe in probes.items():
-            into = probed[name]
-            largest = 1 + S * probe.absolute[t].max(axis=(1, 2), initial=0.0)[:, None]
-            into[t] = transport.arrive(sources[:, : t + 2], probe.signed[t])[:, 0] + tiny * arrived[:, None] * largest
-            slack = (kappa + probe.roundings) * ROUND
-            into[t] += slack * np.einsum("bi,bij->bj", states[t + 1], probe.absolute[t])
-    return ForwardErrors(nodes, states, probed, pass_.kinks)
+        for t in range(T):
+            image = transport.arrive(sources[:, : t + 1], self.signed[t])[:, 0]
+            image += kappa * ROUND * np.einsum("bi,bij->bj", states[t], self.absolute[t]) + tiny * arrived[:, None]
+            both = self.rules.step(t, states[t], {k: image[:, part] for k, part in self.columns.items()})
+            for k, bound in both.items():
+                nodes[k][t] = bound[0]
+            local = np.concatenate([both[i][1] for i in graph.outputs.values()], axis=-1)
+            local += kappa * ROUND * np.einsum("bi,bij->bj", states[t], self.J_abs[t])  # (2) of transport
+            local += tiny * arrived[:, None]
+            local[~graph.active[t]] = 0.0
+            arrived += local.sum(axis=-1)
+            transport.advance(self.J[t])
+            transport.add()
+            sources[:, t + 1, 0] = local
+            states[t + 1] = transport.arrive(sources[:, : t + 2])[:, 0]
+            offset = 0
+            for k in graph.outputs.values():
+                end = offset + nodes[k].shape[-1]
+                nodes[k][t] = np.minimum(nodes[k][t], states[t + 1][:, offset:end])
+                offset = end
+            for name, probe in self.probes.items():
+                into = self.probed[name]
+                largest = 1 + S * probe.absolute[t].max(axis=(1, 2), initial=0.0)[:, None]
+                into[t] = transport.arrive(sources[:, : t + 2], probe.signed[t])[:, 0]
+                into[t] += tiny * arrived[:, None] * largest
+                slack = (kappa + probe.roundings) * ROUND
+                into[t] += slack * np.einsum("bi,bij->bj", states[t + 1], probe.absolute[t])
 
 
 def conversion(graph: Graph) -> float:
