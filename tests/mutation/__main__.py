@@ -71,7 +71,7 @@ def sample(root: Path, paths: Sequence[str], number: int, seed: int) -> list[Mut
 
 
 def copy_tree(to: Path) -> None:
-    """What git tracks or would, and the compiled kernel."""
+    """What git tracks or would, and what is compiled."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=HERE, capture_output=True, check=True, text=True
     )
@@ -79,11 +79,12 @@ def copy_tree(to: Path) -> None:
         if name and (HERE / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(HERE / name, to / name)
-    kernels = [kernel for path in sys.path for kernel in Path(path, "implementations").glob("_bptt_c.*")]
-    if kernels:
-        shutil.copy2(kernels[0], to / "implementations")
-    else:
-        print("no compiled kernel: its tests are skipped")
+    for folder, name in (("implementations", "_bptt_c"), ("oracle", "_steps")):
+        modules = [module for path in sys.path for module in Path(path, folder).glob(f"{name}.*")]
+        if modules:
+            shutil.copy2(modules[0], to / folder)
+        else:
+            print(f"no compiled {folder}.{name}: its tests are skipped")
     # by contents, not by time: a mutant is written within the second, and may be as long as what it replaces
     compileall.compile_dir(str(to), quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 
