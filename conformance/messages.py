@@ -97,7 +97,7 @@ def failure_message(finding: Finding, outcome: Outcome, target: str, replay: str
     lines = [first, "  " + problem_line(target, problem, finding.property.id)]
     if outcome.judgement is not None:
         wrong = sorted({c.key for c in outcome.judgement.comparisons if not c.holds})
-        right = sorted({c.key for c in outcome.judgement.comparisons if c.holds})
+        right = sorted({c.key for c in outcome.judgement.comparisons} - set(wrong))
         lines.append(f"  wrong: {', '.join(wrong)}" + (f"; within budget: {', '.join(right)}" if right else ""))
     if outcome.judgement is not None and outcome.companion is not None:
         lines.append("  shows only after another problem was asked: the target keeps something between calls")

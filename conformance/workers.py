@@ -153,7 +153,10 @@ class Worker:
         if reply.get("seq") != self._seq:
             self._end()
             got = shorten(repr(reply.get("seq")), 80)
-            raise ContractBroken(f"answer: got that to request {got}, want that to {self._seq}")
+            raise ContractBroken(
+                f"answer: got that to request {got}, want that to {self._seq}; "
+                "each request has one answer, from one process: one that the target forked must not answer too"
+            )
         return reply
 
     def _end(self) -> None:

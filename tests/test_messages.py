@@ -1,13 +1,18 @@
-"""The replay command of a message can be pasted into a shell, whatever a target's path is made of."""
+"""Messages: the replay command can be pasted into a shell, and no array is both wrong and within budget."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
-from conformance.messages import quoted, replay_command
+from bptt.problem import Loss, Problem
+from conformance.engine import Finding, Outcome
+from conformance.messages import failure_message, quoted, replay_command
+from properties import PROPERTIES
+from properties.base import Case, Comparison, Judgement
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash to read the words")
@@ -22,3 +27,16 @@ def test_quoted_word_is_read_as_it_was(word):
 
 def test_path_that_looks_like_an_option_is_none():
     assert replay_command("r/cases/0.safetensors", "--seed.py") == "bpttcheck replay r/cases/0.safetensors ./--seed.py"
+
+
+def test_array_that_is_wrong_in_one_of_several_runs_is_wrong():
+    params = {"W_xh": np.ones((1, 1)), "W_hh": np.ones((1, 1)), "b_h": np.zeros(1)}
+    problem = Problem("elman", params, np.ones((1, 1, 1)), Loss("cotangent", g=np.ones((1, 1, 1))), activation="tanh")
+
+    def compared(key, error):
+        return Comparison(key, (0,), 1.0 + error, 1.0, error, 0.5, 2 * error, conclusive=True)
+
+    of_two_runs = Judgement((compared("h", 0.1), compared("dx", 0.1), compared("dx", 1.0)))
+    outcome = Outcome(Case(problem), "fail", of_two_runs)
+    finding = Finding(PROPERTIES["repeatability"], "elman", "float64", "fail", smallest=outcome)
+    assert "  wrong: dx; within budget: h" in failure_message(finding, outcome, "mine", None).splitlines()

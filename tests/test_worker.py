@@ -185,7 +185,7 @@ ROGUES = {
     "never-starts": (TargetTimeout, "no answer within 2 s"),
     "dies-at-once": (TargetCrash, "ended its process with status 1"),
     "closes": (TargetCrash, "closed its end of the pipe and ran on"),
-    "late": (ContractBroken, "got that to request 1, want that to 2"),
+    "late": (ContractBroken, "got that to request 1, want that to 2; each request has one answer"),
     "no-message": (ContractBroken, "no safetensors file with a message"),
 }
 
