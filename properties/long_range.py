@@ -35,6 +35,8 @@ MOST_WEIGHTS = 2**19
 """MOST_UNITS are asked for where there are no more recurrent weights than this: more take seconds."""
 MANY = 1030
 """Inputs, and classes: past 1024."""
+VOCABULARY = 33_000
+"""Classes of which a label is more than 15 bits count."""
 HOLDS = {"lstm": "b", "lstm_peephole": "b", "gru_reset_before": "b", "gru_reset_after": "b_x"}
 """The bias whose second block belongs to the gate that holds the state; the LSTM of 1997 has none, and holds."""
 HELD = 6.0
@@ -156,3 +158,8 @@ def _many(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Pro
                 yield problem
                 if loss == "cross_entropy":
                     yield labelled(problem)
+        if "cross_entropy" in shape.losses:
+            names = _names(shape, "cross_entropy", readouts="linear")
+            problem = generic(7520, support, cell, dtype, (1, 1, 1, 1, VOCABULARY), names)
+            if problem is not None:
+                yield labelled(problem)

@@ -285,6 +285,14 @@ def probabilities_taken_for_labels(problem):
     return numpy_bptt.gradients(problem)
 
 
+def labels_in_16_bits(problem):
+    """A label is kept in 16 bits, one of which is its sign."""
+    target = problem.loss.target
+    if problem.loss.kind == "cross_entropy" and target.ndim == 2:
+        problem = _with(problem, loss=_with(problem.loss, target=target.astype(np.int16).astype(np.int64)))
+    return numpy_bptt.gradients(problem)
+
+
 _buffers = {}
 
 
@@ -318,6 +326,7 @@ REACHING = (
     "small_arguments_are_returned",
     "one_class_without_its_maximum",
     "probabilities_taken_for_labels",
+    "labels_in_16_bits",
     "counted_in_16_bits",
     "mean_in_8_bits",
     "inputs_past_1024",
