@@ -233,11 +233,12 @@ class Sitting:
         return [one for key in keys for one in self.found.get(key, ()) if one.target == target.name]
 
     def conclusions(self, stopped: bool) -> dict[str, dict[str, Any]]:
-        """What is said of each target, by name; no verdict where the run was stopped."""
+        """What is said of each target, by name; where the run was stopped no verdict, unless something has failed."""
         concluded = {target.name: conclusion(target, self._of(target), self.plan.setting) for target in self.targets}
         if stopped:
             for target in concluded.values():
-                target["verdict"] = "no verdict"
+                if target["verdict"] != "not conformant":
+                    target["verdict"] = "no verdict"
                 planned = many(len(self.planned), "finding")
                 target["reason"] = f"interrupted after {self.done} of {planned}; --resume goes on"
         return concluded

@@ -128,13 +128,14 @@ def whole_again():
     return True
 
 
-def test_interrupted_run_keeps_its_findings_without_a_verdict(capsys):
+def test_interrupted_run_keeps_its_findings_and_what_has_failed(capsys):
     assert certify(stop_after=4) == 130
     said = capsys.readouterr()
     part = results(REPORTS)
     assert part["incomplete"] == {"findings": 4, "planned": PLANNED}
     for target, full in zip(part["targets"], results(WHOLE)["targets"], strict=True):
-        assert target["verdict"] == "no verdict"
+        failed = "fail" in [finding["verdict"] for finding in target["findings"]]
+        assert target["verdict"] == ("not conformant" if failed else "no verdict")
         assert target["reason"] == "interrupted after 4 of 8 findings; --resume goes on"
         kept = [finding["verdict"] for finding in target["findings"]]
         assert kept == [finding["verdict"] for finding in full["findings"][:2]]
