@@ -142,11 +142,10 @@ def test_loops_are_taken_where_they_are_right_and_pay(monkeypatch: pytest.Monkey
     assert not compiled.pays(graph, Model("float32", flush=True), 3, 4)
     assert not compiled.pays(graph, Model("float32"), 3000, 4)
     assert not compiled.pays(graph, Model("float32"), 3, 4, passes=10**6)
-    monkeypatch.setattr(compiled, "MOST_INPUTS", 3)  # a linear reads more
-    assert not compiled.pays(graph, Model("float32"), 3, 4)
-    monkeypatch.undo()
-    monkeypatch.setattr(compiled, "LOOPS", None)
-    assert not compiled.pays(graph, Model("float32"), 3, 4)
+    for name, value in (("MOST_INPUTS", 3), ("OPS", compiled.OPS[:1]), ("LOOPS", None)):  # a linear reads more than 3
+        with monkeypatch.context() as patched:
+            patched.setattr(compiled, name, value)
+            assert not compiled.pays(graph, Model("float32"), 3, 4)
 
 
 class Recorder:

@@ -40,7 +40,7 @@ def pays(graph: Graph, model: Model, sources: int, width: int, passes: int = 1) 
     """Whether to take the compiled loops: for each row and pass, at most `sources` S rows times (S, width) a step."""
     if LOOPS is None or model.flush or model.accumulate not in (None, model.dtype):
         return False
-    if max(len(place.inputs) for place in graph.places) > MOST_INPUTS:
+    if any(place.op not in OPS or len(place.inputs) > MOST_INPUTS for place in graph.places):
         return False
     multiplications = passes * graph.active.shape[1] * sources**2 / 2 * graph.S**2 * width
     return bool(multiplications < PAYS)
