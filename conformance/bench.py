@@ -106,6 +106,10 @@ class Truths:
         self._known.move_to_end(name)
         return self._known[name]
 
+    def forget(self) -> None:
+        """Let go of all: what holds these truths may be held in a cycle, and they are large."""
+        self._known.clear()
+
 
 class TargetBench:
     """One target under one property: satisfies `properties.base.Bench`."""

@@ -37,8 +37,8 @@ AGREEMENT = "oracle-agreement"
 OUTSIDE = "the theorem holds; an answer on the way is outside its own budget"
 FEW = 4
 """So many items are judged here: a process takes longer to start than they take."""
-COLLECTIONS = (20_000, 20, 50)
-"""The garbage collector's thresholds while items are judged: truths are large, live long and have no cycles."""
+COLLECTIONS = (20_000, 10, 10)
+"""The garbage collector's thresholds while items are judged: truths are large, and little is ever in cycles."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def judge_item(item: Item) -> list[Judged]:
         json["picture"] = picture_of(search, target, truths, item.report_dir)
         executed = search.bench.executed
         found.append(Judged(name, json, executed, _failure(finding), compiled(target)))
+    truths.forget()
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from conformance.engine import PROFILES, Profile, Search
 from conformance.items import Item, judge_item
 from conformance.targets import Target
 from implementations.numpy_bptt import gradients
+from oracle.truth import Truth
 from properties import PROPERTIES
 
 BLIND = ("batch-consistency", "causality", "cotangent-linearity", "padding-invariance", "sign-symmetry")
@@ -51,6 +53,7 @@ def test_answers_that_agree_with_each_other_are_held_to_their_own_budgets(prop):
 
 
 RARE = """
+import gc
 import hashlib
 
 from implementations import numpy_bptt
@@ -145,3 +148,17 @@ def test_wrong_answers_that_do_not_come_again_are_not_forgotten():
     assert Path("seen").read_bytes() == b"xx"
     assert judged.finding["verdict"] == "fail"
     assert float(judged.finding["worst"]["error_over_budget"]) > 1e3
+
+
+@pytest.mark.usefixtures("here")
+def test_no_truth_outlives_its_item():
+    """Not even where the collector never runs: Hypothesis leaves cycles behind, and they hold what judged the cases."""
+    Path("mine.py").write_text(GOOD.read_text())
+    gc.collect()
+    earlier = {id(one) for one in gc.get_objects() if isinstance(one, Truth)}
+    gc.disable()
+    try:
+        assert found_by("causality", "mine.py").finding["verdict"] == "pass"
+        assert not [one for one in gc.get_objects() if isinstance(one, Truth) and id(one) not in earlier]
+    finally:
+        gc.enable()
