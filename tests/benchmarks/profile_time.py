@@ -1,6 +1,10 @@
 """Where certify's time goes: by property, and by part of the work.
 
     python -m tests.benchmarks.profile_time numpy --profile smoke
+    python -m tests.benchmarks.profile_time --report reports
+
+The second one runs nothing: it adds up, by property, the seconds of the wall that the findings of a report took, in as
+many processes as that run had. The first:
 
 One process does all of it (`--jobs 1`). A part is a few functions that do it, each wrapped in a clock; times are
 exclusive: while one part calls another, only the other's clock runs. What no part covers is the rest: Hypothesis, the
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import sys
 import tempfile
 import time
@@ -147,14 +152,22 @@ class ByProperty:
         """All are."""
 
 
+def of_report(folder: Path) -> Iterator[str]:
+    """The first table, of a report's findings."""
+    results, found = json.loads((folder / "results.json").read_text()), ByProperty()
+    for target in results["targets"]:
+        yield f"{target['name']}, {results['profile']}: {target['verdict']}"
+        for finding in target["findings"]:
+            found.seconds[finding["property"]] += finding["seconds"]
+            found.examples[finding["property"]] += finding["examples"]
+    yield f"{results['seconds']:.0f} s of the wall, {sum(found.seconds.values()):.0f} s in all processes"
+    yield ""
+    yield from by_property(found)
+
+
 def rows(found: ByProperty, clock: Clock) -> Iterator[str]:
     """The two tables."""
-    total = sum(found.seconds.values())
-    yield "| property | examples | seconds | share | ms an example |"
-    yield "|---|---:|---:|---:|---:|"
-    for name, seconds in sorted(found.seconds.items(), key=lambda item: -item[1]):
-        yield row(f"`{name}`", found.examples[name], seconds, total)
-    yield row("all", found.examples.total(), total, total)
+    yield from by_property(found)
     yield ""
     whole = sum(clock.seconds.values())
     yield "| part of the work | calls | seconds | share | ms a call |"
@@ -163,6 +176,16 @@ def rows(found: ByProperty, clock: Clock) -> Iterator[str]:
         yield row(part, clock.calls[part], clock.seconds[part], whole)
     yield f"| {REST} | | {clock.seconds[REST]:.1f} | {clock.seconds[REST] / whole:.0%} | |"
     yield f"| all | | {whole:.1f} | 100% | |"
+
+
+def by_property(found: ByProperty) -> Iterator[str]:
+    """The first table."""
+    total = sum(found.seconds.values())
+    yield "| property | examples | seconds | share | ms an example |"
+    yield "|---|---:|---:|---:|---:|"
+    for name, seconds in sorted(found.seconds.items(), key=lambda item: -item[1]):
+        yield row(f"`{name}`", found.examples[name], seconds, total)
+    yield row("all", found.examples.total(), total, total)
 
 
 def row(name: str, count: int, seconds: float, total: float) -> str:
@@ -174,10 +197,17 @@ def row(name: str, count: int, seconds: float, total: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run certify and print the tables."""
     parser = argparse.ArgumentParser(description="Where certify's time goes.")
-    parser.add_argument("targets", nargs="+", metavar="TARGET")
+    parser.add_argument("targets", nargs="*", metavar="TARGET")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="of a run that is over")
     parser.add_argument("--profile", choices=list(PROFILES), default="smoke")
     parser.add_argument("--select", metavar="ID,...")
     given = parser.parse_args(arguments)
+    if (given.report is None) == (not given.targets):
+        parser.error("expected either targets or --report")
+    if given.report is not None:
+        for line in of_report(given.report):
+            write(line)
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(tuple(given.targets), select(given.select), PROFILES[given.profile], 0, Path(folder), ())
         start, clock, found = time.perf_counter(), Clock(), ByProperty()
