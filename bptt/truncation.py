@@ -13,7 +13,6 @@ Source of `periodic`: Williams and Peng (1990), BPTT(h; h'). Steps count from 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,13 +93,13 @@ class Sweep:
     first: NDArray[np.int64]
 
     @property
-    def steps(self) -> Iterator[int]:
+    def steps(self) -> range:
         """The steps that the sweep visits, from the last loss down to the smallest first step."""
         used = np.flatnonzero(self.seeds.any(axis=1))
         rows = self.seeds.any(axis=0)
         if used.size == 0:
-            return iter(())
-        return iter(range(int(used[-1]) + 1, int(self.first[rows].min()) - 1, -1))
+            return range(0)
+        return range(int(used[-1]) + 1, int(self.first[rows].min()) - 1, -1)
 
 
 def sweeps(truncation: Truncation, lengths: NDArray[np.int64], T: int) -> list[Sweep]:

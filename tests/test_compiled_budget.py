@@ -67,7 +67,7 @@ def test_bounds_are_those_of_numpy(cell: str, dtype: str, monkeypatch: pytest.Mo
     met = set()
     for problem in [*(p for p in near if p.T * p.B * p.H <= SMALL), *far]:
         solution = solve(problem, BallNumbers(128))
-        assert compiled.pays(build_graph(solution.unrolled), Model(dtype), problem.T, problem.H)
+        assert compiled.pays(build_graph(solution.unrolled), Model(dtype), [problem.T], problem.H)
         assert_alike(*both(solution, Model(dtype), monkeypatch))
         assert_alike(*both(solution, Model("float16", ulp=1), monkeypatch))  # underflow is a visible part of it
         met |= {problem.loss.kind, problem.truncation.kind, problem.readout, problem.activation}
@@ -136,16 +136,19 @@ def test_a_kink_is_one_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_loops_are_taken_where_they_are_right_and_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = build_graph(solve(small(), BallNumbers(128)).unrolled)
     monkeypatch.setattr(compiled, "LOOPS", object())
-    assert compiled.pays(graph, Model("float32"), 3, 4)
-    assert compiled.pays(graph, Model("float32", accumulate="float32"), 3, 4)
-    assert not compiled.pays(graph, Model("float32", accumulate="float64"), 3, 4)
-    assert not compiled.pays(graph, Model("float32", flush=True), 3, 4)
-    assert not compiled.pays(graph, Model("float32"), 3000, 4)
-    assert not compiled.pays(graph, Model("float32"), 3, 4, passes=10**6)
+    assert compiled.pays(graph, Model("float32"), [3], 4)
+    assert compiled.pays(graph, Model("float32", accumulate="float32"), [3], 4)
+    assert compiled.pays(graph, Model("float32"), [3000], 4)
+    assert not compiled.pays(graph, Model("float32", accumulate="float64"), [3], 4)
+    assert not compiled.pays(graph, Model("float32", flush=True), [3], 4)
     for name, value in (("MOST_INPUTS", 3), ("OPS", compiled.OPS[:1]), ("LOOPS", None)):  # a linear reads more than 3
         with monkeypatch.context() as patched:
             patched.setattr(compiled, name, value)
-            assert not compiled.pays(graph, Model("float32"), 3, 4)
+            assert not compiled.pays(graph, Model("float32"), [3], 4)
+    monkeypatch.setattr(compiled, "FEW_STATES", graph.S - 1)  # from here on their number counts
+    assert compiled.pays(graph, Model("float32"), [3], 4)
+    assert not compiled.pays(graph, Model("float32"), [3000], 4)
+    assert not compiled.pays(graph, Model("float32"), [3] * 10**6, 4)
 
 
 class Recorder:

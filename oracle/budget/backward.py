@@ -130,7 +130,7 @@ def backward_errors(
 ) -> BackwardErrors:
     """Bounds on every adjoint, added up over the truncation's passes; within one m(t,r) is 1 down to a first step."""
     engine = _Passes(graph, model, forward)
-    if passes and compiled.pays(graph, model, graph.active.shape[0], engine.rows, len(passes)):
+    if passes and compiled.pays(graph, model, [len(sweep.steps) for sweep in passes], engine.rows):
         compiled.backward(engine, seeds, passes)
     else:
         for group in alike(passes, engine.room):

@@ -32,18 +32,20 @@ with contextlib.suppress(ImportError):
 
 OPS = ("leaf", "linear", "mul", "add", "mix", "columns", "hold", *("tanh", "sigmoid", "relu", "identity"))
 MOST_INPUTS = 16
+FEW_STATES = 16
+"""Products of so few states are no work for a BLAS: the compiled loops are the faster ones, however many steps."""
 PAYS = 1e7
-"""Up to so many multiplications in products of Jacobians the compiled loops are the faster ones."""
+"""With more states they are up to so many multiplications, of products of Jacobians with (S, width)."""
 
 
-def pays(graph: Graph, model: Model, sources: int, width: int, passes: int = 1) -> bool:
-    """Whether to take the compiled loops: for each row and pass, at most `sources` S rows times (S, width) a step."""
+def pays(graph: Graph, model: Model, lengths: Sequence[int], width: int) -> bool:
+    """Whether to take the compiled loops, for passes of these lengths: a step meets S rows of each earlier one."""
     if LOOPS is None or model.flush or model.accumulate not in (None, model.dtype):
         return False
     if any(place.op not in OPS or len(place.inputs) > MOST_INPUTS for place in graph.places):
         return False
-    multiplications = passes * graph.active.shape[1] * sources**2 / 2 * graph.S**2 * width
-    return bool(multiplications < PAYS)
+    products = graph.active.shape[1] * sum(n * n for n in lengths) / 2
+    return graph.S <= FEW_STATES or products * graph.S**2 * width < PAYS
 
 
 class Tape:

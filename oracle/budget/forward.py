@@ -75,7 +75,7 @@ def accumulate(graph: Graph, k: int) -> Floats:
 def forward_errors(graph: Graph, model: Model, probes: Mapping[str, Probe] | None = None) -> ForwardErrors:
     """The tube: bounds on the error of every node and state of an admissible forward pass."""
     steps = _Steps(graph, model, dict(probes or {}))
-    if compiled.pays(graph, model, graph.active.shape[0], steps.width):
+    if compiled.pays(graph, model, [graph.active.shape[0]], steps.width):
         compiled.forward(steps)
     else:
         steps.run()
