@@ -70,12 +70,14 @@ def picture_of(search: Search, target: Target, truths: Truths, report_dir: Path)
 
 
 def telling(finding: Finding, outcomes: Iterable[Outcome]) -> Outcome | None:
-    """What is pictured of a finding: of those on which it fails, a problem with several steps and units."""
+    """What is pictured of a finding: of those on which it fails, a problem with several steps and units.
+
+    Of a pass, and of oracle-agreement alone, the worst that is not too large.
+    """
+    fit = [one for one in outcomes if one.worst is not None and _entries(one.case.problem) <= LARGEST]
     if (finding.verdict, finding.property.id) == ("pass", "oracle-agreement"):
-        candidates = [] if finding.worst is None else [finding.worst]
-    else:
-        candidates = [one for one in outcomes if finding.verdict == one.verdict == "fail" and one.judgement is not None]
-    fit = [one for one in candidates if _entries(one.case.problem) <= LARGEST]
+        return max(fit, key=lambda one: one.worst.ratio if one.worst else 0.0, default=None)
+    fit = [one for one in fit if finding.verdict == one.verdict == "fail"]
     return max(fit, key=lambda one: min(one.case.problem.T, LONG) * min(one.case.problem.H, WIDE), default=None)
 
 
