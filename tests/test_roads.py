@@ -118,8 +118,9 @@ def test_balls_of_all_roads_hold_the_same_numbers(cell: str, kind: str) -> None:
         fine = solve(problem, BallNumbers(400), "double-sum").values
         for road in EXACT_ROADS:
             for key, balls in solve(problem, BallNumbers(64), road).values.items():
-                inside = [wide.contains(narrow) for wide, narrow in zip(balls, fine[key], strict=True)]
-                assert all(inside), f"{road}: {key}"
+                # not `contains`: by luck, as of 1 - h^2 with a subnormal h, a ball of 64 bits is the narrower one
+                meet = [one.overlaps(other) for one, other in zip(balls, fine[key], strict=True)]
+                assert all(meet), f"{road}: {key}"
 
     check()
 
