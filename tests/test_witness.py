@@ -17,7 +17,7 @@ from conformance import targets
 from conformance.bench import TargetBench
 from conformance.cli import main
 from conformance.engine import PROFILES, Profile, Search
-from conformance.items import Item, judge_item
+from conformance.items import COLLECTIONS, Item, judge_item, judge_items
 from conformance.targets import Target
 from implementations.numpy_bptt import gradients
 from oracle.truth import Truth
@@ -162,3 +162,16 @@ def test_no_truth_outlives_its_item():
         assert not [one for one in gc.get_objects() if isinstance(one, Truth) and id(one) not in earlier]
     finally:
         gc.enable()
+
+
+@pytest.mark.usefixtures("here")
+def test_collector_runs_as_before_once_the_items_are_judged():
+    Path("mine.py").write_text(GOOD.read_text())
+    before = gc.get_threshold()
+    judged = judge_items(
+        [Item("causality", "elman", "float64", ("mine.py",), PROFILES["smoke"], 0, Path("reports"))], 1
+    )
+    next(judged)
+    assert gc.get_threshold() == COLLECTIONS != before
+    judged.close()
+    assert gc.get_threshold() == before
