@@ -26,6 +26,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.float32),
 }
 SIGNIFICAND = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
+NARROW = ("float16", "bfloat16")
+"""Formats of so few bits that a correct result may be off by a large part of itself after a few operations."""
 READOUTS = ("none", "linear")
 LOSSES = ("cotangent", "squared_error", "cross_entropy")
 REDUCTIONS = ("sum", "mean", "tokens")
@@ -143,4 +145,15 @@ def gradient_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-__all__ = ["DTYPES", "LOSSES", "READOUTS", "REDUCTIONS", "SIGNIFICAND", "Loss", "Problem", "ProblemError", "ShapeError"]
+__all__ = [
+    "DTYPES",
+    "LOSSES",
+    "NARROW",
+    "READOUTS",
+    "REDUCTIONS",
+    "SIGNIFICAND",
+    "Loss",
+    "Problem",
+    "ProblemError",
+    "ShapeError",
+]

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
-from bptt.problem import Problem
+from bptt.problem import NARROW, Problem
 from conformance.bench import TargetBench, digest
 from conformance.cases import Saved
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
@@ -37,6 +37,11 @@ from properties.strategies import nothing_offered
 LEAST_CONCLUSIVE = 20
 LEAST_SHARE = 0.9
 HOPELESS_SHARE = 0.7
+USUAL_ULP = 4.0
+"""Elementary functions with a larger declared error give up the allowance for narrow formats."""
+MOST_VAGUE = 200
+HOPELESS_VAGUE = 0.05
+"""Drawing ends where of so many problems in a narrow format a smaller share than this was conclusive."""
 MOST_TIMEOUTS = 6
 """How often a target is waited for in vain before its smallest case so far is taken."""
 MOST_DELETIONS = 120
@@ -91,7 +96,10 @@ class Outcome:
 
 @dataclass
 class Finding:
-    """The verdict on one property, cell and dtype, with what was seen on the way."""
+    """The verdict on one property, cell and dtype, with what was seen on the way.
+
+    vague  problems in a narrow format that were judged, and are no examples, as their budget says too little
+    """
 
     property: Property
     cell: str
@@ -101,6 +109,7 @@ class Finding:
     examples: int = 0
     conclusive: int = 0
     declined: int = 0
+    vague: int = 0
     seconds: float = 0.0
     worst: Outcome | None = None
     smallest: Outcome | None = None
@@ -223,6 +232,7 @@ class Search:
         mine = (s for s in saved if s.property == prop.id and bench.support.serves(s.case.problem))
         self.saved = [s for s in mine if (s.case.problem.cell, s.case.problem.dtype) == (cell, dtype)]
         self.until, self.alone = until, alone
+        self.narrow = dtype in NARROW and bench.support.elementary_ulp <= USUAL_ULP
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = self.timeouts = 0
         self.willing: bool | None = None
@@ -244,6 +254,11 @@ class Search:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the run, nor pass for a verdict
             finding.verdict, finding.message = "error", f"the suite itself failed: {describe(error)}"
         STOP.check()
+        if finding.vague:
+            count = many(finding.vague, "further problem")
+            finding.notes.append(
+                f"{count} held, but {finding.dtype} explains so large an error in them that it says little: not counted"
+            )
         finding.seconds = time.perf_counter() - start
         return finding
 
@@ -348,9 +363,16 @@ class Search:
             search()
 
     def _give_up(self) -> None:
-        """Stop drawing where the target declined PATIENCE problems, answered none, and declines all the others too."""
+        """Stop drawing where no end is in sight.
+
+        So it is where the target declined PATIENCE problems, answered none, and declines all the others too; and where
+        hardly any problem in a narrow format is conclusive.
+        """
         finding = self.finding
-        if finding.examples == 0 and finding.declined >= PATIENCE and self.willing is None:
+        hopeless = finding.vague >= MOST_VAGUE and finding.conclusive < HOPELESS_VAGUE * finding.vague
+        if hopeless and self.until is None and finding.smallest is None:
+            raise Enough
+        if finding.examples == finding.vague == 0 and finding.declined >= PATIENCE and self.willing is None:
             self.willing = willing(self.bench.target, finding.cell, finding.dtype)
         if self.willing is False:
             raise Enough
@@ -380,6 +402,9 @@ class Search:
         if outcome.verdict == "declined":
             finding.declined += 1
             return
+        if outcome.verdict == "inconclusive" and self.narrow:
+            finding.vague += 1
+            return
         finding.examples += 1
         finding.conclusive += outcome.verdict == "pass" or (
             outcome.judgement is not None and outcome.judgement.conclusive
@@ -392,13 +417,24 @@ class Search:
         finding.verdict, finding.message = "pass", ""
         if finding.smallest is not None:
             finding.verdict = finding.smallest.verdict
-        elif finding.examples == 0:
+        elif finding.examples == finding.vague == 0:
             finding.verdict = "unsupported"
             finding.message = "; ".join(sorted(self.bench.executed.declined)) or "no problem was answered"
         elif finding.conclusive < LEAST_CONCLUSIVE or finding.conclusive < LEAST_SHARE * finding.examples:
             finding.verdict = "inconclusive"
-            finding.message = (
-                f"{finding.conclusive} of {many(finding.examples, 'example')} "
-                f"{'was' if finding.examples == 1 else 'were'} conclusive, "
-                f"want at least {LEAST_CONCLUSIVE} and {LEAST_SHARE:.0%}"
+            finding.message = self._too_few()
+
+    def _too_few(self) -> str:
+        """What is said where too few examples were conclusive."""
+        finding = self.finding
+        if finding.vague:
+            return (
+                f"{finding.conclusive} of {many(finding.examples + finding.vague, 'problem')} were conclusive in "
+                f"{finding.dtype}, want at least {LEAST_CONCLUSIVE}; a wider 'accumulate' or smaller 'elementary_ulp' "
+                "under SUPPORTS, where they are true, narrow what the target may be off by"
             )
+        return (
+            f"{finding.conclusive} of {many(finding.examples, 'example')} "
+            f"{'was' if finding.examples == 1 else 'were'} conclusive, "
+            f"want at least {LEAST_CONCLUSIVE} and {LEAST_SHARE:.0%}"
+        )

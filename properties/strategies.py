@@ -17,7 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 
 from bptt.cells import CELLS
-from bptt.problem import DTYPES, Loss, Problem
+from bptt.problem import DTYPES, NARROW, Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
 from properties.recipe import Draw, Recipe
@@ -47,6 +47,8 @@ CALM_NORMS = (1.0, 0.9, 0.5, 0.7, 0.95, 0.3, 1.1)
 SHORT = 10
 """Steps up to which weights may expand (norms above 1.1): beyond, float32 often has no tube."""
 EDGES = (16, 17, 32, 33, 64, 65)
+NARROW_LARGEST = (6, 3, 3, 4, 4)
+"""T, B, D, H, K in float16 and bfloat16, where no edge is drawn: larger problems' budgets seldom say much there."""
 MAX_WORK = 120_000
 """T B H^2 of a drawn problem: what one judgement may cost."""
 
@@ -157,8 +159,17 @@ def _size(draw: Draw, low_max: int, edges: bool, limit: int) -> int:
     return edge if edges and at_edge else small
 
 
+def _narrowed(draw: Draw, shape: Shape) -> Shape:
+    """A shape for a format of few bits: smaller, and three times in four without edges and extremes."""
+    T, B, D, H, K = map(min, shape.largest, NARROW_LARGEST)
+    wild = draw.flag(4)
+    return replace_shape(shape, largest=(T, B, D, H, K), edges=shape.edges and wild, calm=shape.calm or not wild)
+
+
 def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: str) -> Problem:
     """One problem within a shape and a target's largest sizes."""
+    if dtype in NARROW:
+        shape = _narrowed(draw, shape)
     limit = {name: support.max_size.get(name, 1 << 20) for name in "TBDHK"}
     T, B, D, H, K = (
         _size(draw, most, shape.edges, limit[name]) for name, most in zip("TBDHK", shape.largest, strict=True)

@@ -52,12 +52,12 @@ class Fake(Property):
         return Judgement((Comparison("db_h", (0,), 0.0, 0.0, ratio, 1.0, ratio, conclusive),))
 
 
-def search(rule: Any, examples: int = 40, seed: int = 0, high: int = 10**6) -> engine.Finding:
+def search(
+    rule: Any, examples: int = 40, seed: int = 0, high: int = 10**6, dtype: str = "float64", ulp: float = 4.0
+) -> engine.Finding:
     """The finding on a fake property."""
-    target = Target("fake", "path", Support(), lambda _: {}, None, None)
-    return Search(
-        Fake(rule, high), TargetBench(target, "float64"), "elman", "float64", Profile("x", examples, 200), seed
-    ).run()
+    target = Target("fake", "path", Support(elementary_ulp=ulp), lambda _: {}, None, None)
+    return Search(Fake(rule, high), TargetBench(target, dtype), "elman", dtype, Profile("x", examples, 200), seed).run()
 
 
 def test_engine_passes_when_all_is_conclusive():
@@ -101,6 +101,25 @@ def test_engine_fails_on_nan_and_where_nothing_is_conclusive():
 def test_engine_wants_nine_in_ten_conclusive():
     assert search(lambda n: (n % 3 != 0, 0.5)).verdict == "inconclusive"
     assert search(lambda n: (n % 20 != 0, 0.5)).verdict == "pass"
+
+
+def test_engine_counts_conclusive_problems_alone_in_narrow_formats():
+    finding = search(lambda n: (n % 3 == 0, 0.5), dtype="float16")
+    assert (finding.verdict, finding.examples, finding.conclusive) == ("pass", 40, 40)
+    assert finding.vague > 40
+    (note,) = finding.notes
+    assert note.startswith(f"{finding.vague} further problems held, but float16 explains so large an error in them")
+    assert search(lambda n: (n % 3 == 0, 2.0 if n % 3 else 0.5), dtype="float16").verdict == "fail"
+    assert search(lambda n: (n % 3 == 0, 0.5), dtype="float16", ulp=5.0).verdict == "inconclusive"
+    assert search(lambda n: (n % 3 == 0, 0.5), dtype="float32").verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("one_in", [50, 10**9])
+def test_engine_stops_where_a_narrow_format_says_next_to_nothing(one_in):
+    finding = search(lambda n: (n % one_in == 1, 0.5), examples=1000, dtype="bfloat16")
+    assert finding.verdict == "inconclusive"
+    assert f"{finding.conclusive} of {finding.examples + finding.vague} problems were conclusive" in finding.message
+    assert engine.MOST_VAGUE <= finding.vague < 2 * engine.MOST_VAGUE
 
 
 def test_engine_goes_on_drawing_where_a_first_sample_misses_the_share():
