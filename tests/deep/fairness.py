@@ -1,11 +1,13 @@
 """Whether a correct implementation is ever accused: every property, on every variant of tests/variants.
 
     python -m tests.deep.fairness --examples 100 --out fairness
+    python -m tests.deep.fairness --examples 20 --dtypes float16 --out fairness_half
 
 A finding is a property, cell and dtype; each has --examples drawn examples beside the fixed ones, and all variants of
 the cell are judged on the same ones, `numpy` among them, as `certify` judges: each keeps its target and its bench
 throughout. An example is judged where something was compared; declined ones do not count. Sizes are limited to LARGEST,
-for some variants take time that grows with T squared.
+for some variants take time that grows with T squared. No variant declares float16, but each computes in the problem's
+dtype, or in a wider one.
 
 Results so far stay in DIR/fairness.json and are not computed again. Exit status 1 if there is an accusation.
 """
@@ -26,6 +28,7 @@ from conformance.bench import TargetBench, Truths, digest
 from conformance.engine import Outcome, Profile, judge
 from conformance.messages import comparison_line
 from conformance.targets import Target, afresh
+from implementations import numpy_bptt
 from properties import PROPERTIES
 from properties.base import Case
 from tests.deep.agreement import write
@@ -39,7 +42,7 @@ LARGEST = {"T": 64, "B": 20, "D": 40, "H": 40, "K": 40}
 DTYPES = ("float64", "float32")
 
 
-def variants(cell: str) -> dict[str, Target]:
+def variants(cell: str, dtype: str) -> dict[str, Target]:
     """Every variant of a cell, its memory empty, within LARGEST; and `numpy`, which leads the search."""
     found = {"numpy": limited(in_process("numpy"))}
     for file, one in FILES.items():
@@ -48,7 +51,9 @@ def variants(cell: str) -> dict[str, Target]:
             known = in_process(f"{VARIANTS / file}.py:{name}")
             if cell in known.support.cells:
                 found[f"{file}.py:{name}"] = limited(replace(known, call=table[name]))
-    return found
+    if dtype in DTYPES:
+        return found
+    return {name: replace(one, support=replace(one.support, dtypes=(dtype,))) for name, one in found.items()}
 
 
 def limited(target: Target) -> Target:
@@ -67,7 +72,7 @@ def accusation(name: str, prop: str, dtype: str, outcome: Outcome) -> str:
 def finding(prop_id: str, cell: str, dtype: str, profile: Profile, seed: int) -> dict[str, Any]:
     """Judge every variant on the cases of one finding: verdicts by variant, and the accusations."""
     truths, prop = Truths(), PROPERTIES[prop_id]
-    benches = {name: TargetBench(target, dtype, truths) for name, target in variants(cell).items()}
+    benches = {name: TargetBench(target, dtype, truths) for name, target in variants(cell, dtype).items()}
     leader = benches.pop("numpy")
     verdicts: dict[str, Counter[str]] = {name: Counter() for name in ("numpy", *benches)}
     accusations: list[str] = []
@@ -100,9 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=int, default=100, help="drawn examples a property, cell and dtype")
     parser.add_argument("--cells", nargs="*", choices=list(CELLS), default=list(CELLS))
     parser.add_argument("--properties", nargs="*", choices=list(PROPERTIES), default=list(PROPERTIES))
+    parser.add_argument("--dtypes", nargs="*", choices=(*DTYPES, "float16"), default=list(DTYPES))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("build/fairness"), help="where results are kept")
     given = parser.parse_args(arguments)
+    numpy_bptt.SUPPORTS["dtypes"] = given.dtypes  # its arithmetic is NumPy's, in any of them
     path = given.out / "fairness.json"
     results = read_results(path, {"examples": given.examples, "seed": given.seed}, {"items": {}})
     items: dict[str, Any] = results["items"]
@@ -111,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (prop_id, cell, dtype)
         for cell in given.cells
         for prop_id in given.properties
-        for dtype in DTYPES
+        for dtype in given.dtypes
         if PROPERTIES[prop_id].concerns(cell)
     ]
     for number, (prop_id, cell, dtype) in enumerate(wanted, 1):
