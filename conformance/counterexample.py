@@ -109,6 +109,7 @@ ALIKE = {alike}  # whether the problems are of one configuration, so that suppor
 LAYOUT = {layout}  # how the inputs lie in memory
 FAULTS = {faults}  # what is asked before each problem, whatever becomes of it
 HELD = {held}  # whether results must share no memory and outlive later calls
+KEPT = {{}}  # the inputs of the problem before, where they are updated in place
 
 
 def adapter(place):
@@ -157,25 +158,45 @@ def arrays(problem):
 
 
 def laid_out(array):
-    """A fresh copy of an array in LAYOUT; NaN lies between the entries of a strided one."""
+    """A fresh copy of an array in LAYOUT; NaN lies between the entries of a strided or sliced one."""
     if LAYOUT == "Fortran-ordered":
         return np.array(array, order="F")
-    if LAYOUT == "strided":
-        whole = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan if array.dtype.kind == "f" else 0, array.dtype)
-        whole[..., ::2] = array
-        return whole[..., ::2]
+    if LAYOUT in ("strided", "sliced"):
+        filler, last = np.nan if array.dtype.kind == "f" else 0, array.shape[-1]
+        whole = np.full((*array.shape[:-1], 2 * last if LAYOUT == "strided" else last + 3), filler, array.dtype)
+        part = whole[..., ::2] if LAYOUT == "strided" else whole[..., :last]
+        part[...] = array
+        return part
     if LAYOUT == "reversed":
         return np.array(array[::-1], order="C")[::-1]
+    if LAYOUT == "batch-first" and array.ndim == 3:
+        return np.array(array.swapaxes(0, 1), order="C").swapaxes(0, 1)
+    if LAYOUT == "broadcast":  # a stride of 0 where all entries along it are equal
+        bits = np.ascontiguousarray(array).view("u" + str(array.dtype.itemsize))
+        equal = [array.size > 0 and bool((bits == bits.take([0], axis)).all()) for axis in range(array.ndim)]
+        return np.broadcast_to(array[tuple(slice(0, 1) if one else slice(None) for one in equal)].copy(), array.shape)
     fresh = np.array(array)
     fresh.flags.writeable = LAYOUT != "read-only"
     return fresh
 
 
 def given(problem):
-    """The problem with arrays of its own."""
+    """The problem with arrays of its own; or in those of the problem before, or with equal ones in one place."""
+    equal = {{}}
+
+    def lies(name, array):
+        if LAYOUT == "updated in place":
+            if name in KEPT and (KEPT[name].shape, KEPT[name].dtype) == (array.shape, array.dtype):
+                KEPT[name][...] = array
+            else:
+                KEPT[name] = np.array(array)
+            return KEPT[name]
+        if LAYOUT == "broadcast":
+            return equal.setdefault((array.dtype, array.shape, array.tobytes()), laid_out(array))
+        return laid_out(array)
 
     def copied(values):
-        return {{n: laid_out(v) if isinstance(v, np.ndarray) else v for n, v in values.items()}}
+        return {{n: lies(n, v) if isinstance(v, np.ndarray) else v for n, v in values.items()}}
 
     loss, truncation = NS(**copied(vars(problem.loss))), NS(**vars(problem.truncation))
     rest = {{**copied(vars(problem)), "params": copied(problem.params), "loss": loss, "truncation": truncation}}

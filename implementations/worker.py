@@ -104,29 +104,64 @@ def _array(entry: Any, data: memoryview) -> np.ndarray:
 def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
     """A fresh copy of an array (of at least one axis) that lies in memory in a certain way.
 
-    plain, read-only, Fortran-ordered, strided, reversed. Where it is strided, what lies between its entries is NaN:
-    whoever ignores the strides shows it.
+    plain, read-only, Fortran-ordered, strided, reversed; batch-first: the first two axes of three are exchanged;
+    sliced: the last axis is part of a longer one; broadcast: a stride is 0 where all entries along it are equal.
+    Between the entries of a strided or sliced array lies NaN: whoever ignores the strides shows it.
 
     >>> laid_out(np.arange(4.0), "strided").strides, laid_out(np.arange(4.0), "reversed").strides
     ((16,), (-8,))
+    >>> laid_out(np.ones((2, 3)), "sliced").strides, laid_out(np.ones((2, 3)), "broadcast").strides
+    ((48, 8), (0, 0))
     """
     if layout == "Fortran-ordered":
         return np.array(array, order="F")
-    if layout == "strided":
-        filler = np.nan if array.dtype.kind == "f" else 0
-        whole = np.full((*array.shape[:-1], 2 * array.shape[-1]), filler, dtype=array.dtype)
-        whole[..., ::2] = array
-        return whole[..., ::2]
+    if layout in ("strided", "sliced"):
+        filler, last = np.nan if array.dtype.kind == "f" else 0, array.shape[-1]
+        whole = np.full((*array.shape[:-1], 2 * last if layout == "strided" else last + 3), filler, dtype=array.dtype)
+        part: np.ndarray = whole[..., ::2] if layout == "strided" else whole[..., :last]
+        part[...] = array
+        return part
     if layout == "reversed":
         return np.array(array[::-1], order="C")[::-1]
+    if layout == "batch-first" and array.ndim == 3:
+        return np.array(array.swapaxes(0, 1), order="C").swapaxes(0, 1)
+    if layout == "broadcast":
+        bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+        equal = [bool((bits == bits.take([0], axis)).all()) if array.size else False for axis in range(array.ndim)]
+        kept = array[tuple(slice(0, 1) if one else slice(None) for one in equal)]
+        return np.broadcast_to(np.array(kept, order="C"), array.shape)
     fresh = np.array(array, order="C")
     fresh.flags.writeable = layout != "read-only"
     return fresh
 
 
-def as_seen(header: Message, arrays: Arrays, layout: str = "plain") -> SimpleNamespace:
-    """A problem as an adapter sees it, from its names and arrays: strings, numbers and fresh arrays of its own."""
+def lying(arrays: Arrays, layout: str, kept: Arrays) -> Arrays:
+    """All arrays of a problem in a layout.
+
+    broadcast         equal arrays are one: initial states that are both zero, for one
+    updated in place  where `kept` holds an array of a name and shape, it gets the new values, and is the array
+    """
+    if layout == "updated in place":
+        for name, array in arrays.items():
+            if name in kept and (kept[name].shape, kept[name].dtype) == (array.shape, array.dtype):
+                kept[name][...] = array
+            else:
+                kept[name] = np.array(array, order="C")
+        return {name: kept[name] for name in arrays}
     fresh = {name: laid_out(array, layout) for name, array in arrays.items()}
+    if layout == "broadcast":
+        first: dict[Any, np.ndarray] = {}
+        for name, array in arrays.items():
+            fresh[name] = first.setdefault((array.dtype, array.shape, array.tobytes()), fresh[name])
+    return fresh
+
+
+def as_seen(header: Message, arrays: Arrays, layout: str = "plain", kept: Arrays | None = None) -> SimpleNamespace:
+    """A problem as an adapter sees it, from its names and arrays: strings, numbers and fresh arrays of its own.
+
+    kept  the arrays of earlier problems, by name, for the layout that writes over them
+    """
+    fresh = lying(arrays, layout, {} if kept is None else kept)
     loss = dict(header["loss"])
     for name in ("g", "g_h_final", "g_c_final", "target"):
         loss[name] = fresh.get("loss." + name)
@@ -391,6 +426,7 @@ class Servant:
     def __init__(self, adapter: Loaded | None = None) -> None:
         self.adapter = adapter
         self.held: list[Held] = []
+        self.kept: Arrays = {}
         self.before = compiled()
         self.home = Path.cwd()
 
@@ -410,7 +446,7 @@ class Servant:
         return {**reply, "seq": seq}, out
 
     def _start(self, request: Message) -> Message:
-        self.held = []
+        self.held, self.kept = [], {}
         try:
             target = request["target"]
             kind, place, function = target["kind"], target["place"], target["function"]
@@ -447,7 +483,9 @@ class Servant:
             layout = str(request.get("layout", "plain"))
             shapes = request["shapes"]  # None: whatever it returns
             shapes = shapes and {str(key): tuple(shape) for key, shape in shapes.items()}
-            seen = as_seen(request["problem"], arrays, layout)
+            seen = as_seen(request["problem"], arrays, layout, self.kept)
+            for run in self.held if layout == "updated in place" else ():  # its arrays are these now
+                run.arrays.update({name: now for name, now in arrays.items() if name in run.arrays})
             dtype = request["problem"]["dtype"]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise Malformed(f"a problem that lacks something ({describe(error)})") from error
@@ -478,7 +516,7 @@ class Servant:
         return {"type": "answer", "extra": extra[:100]}, answer
 
     def _release(self) -> Message:
-        held, self.held = self.held, []
+        held, self.held, self.kept = self.held, [], {}
         try:
             check_held(held)
         except Broken as error:

@@ -19,7 +19,10 @@ Answer = dict[str, NDArray[Any]]
 """What a target returned: the claimed keys only, each a real floating array of the right shape."""
 
 
-LAYOUTS = ("plain", "read-only", "Fortran-ordered", "strided", "reversed")
+LAYOUTS = (
+    *("plain", "read-only", "Fortran-ordered", "strided", "reversed"),
+    *("batch-first", "sliced", "broadcast", "updated in place"),
+)
 """How the arrays that a target is given may lie in memory; a case's parameter `layout` is an index."""
 FAULTS = ("an unknown cell", "an unknown loss", "a loss array one step too long", "no parameters")
 """What may be wrong with a malformed problem; a case's parameter `faults` says how many of them are tried."""

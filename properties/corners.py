@@ -30,9 +30,11 @@ QUIET = {"float64": 2.0**-40, "float32": 2.0**-30, "float16": 2.0**-6, "bfloat16
 """What inputs, initial states and biases are multiplied by to be faint."""
 SPIKE = {"float64": 2.0**10, "float32": 2.0**10, "float16": 2.0**4, "bfloat16": 2.0**10}
 """How far one entry of an array is from 0: beyond what a state, an input or a logit might be clipped to."""
+SELDOM = 20.0
 UNLIKELY = 80.0
 """By how much one logit is below the others: a probability of 1e-35, which float32 still holds as a normal number."""
-GRADES = (*(2.0**k for k in range(-27, 4)), 12.0, 20.0, 36.0, 75.0, 95.0, 350.0, 720.0)
+GRADES = (*(2.0**k for k in range(-27, 4)), *(5.0, 6.0, 7.0, 9.0, 10.0, 12.0, 14.0, 15.25, 16.25, 17.25, 18.25))
+GRADES += (20.0, 24.0, 28.0, 32.0, 36.0, 75.0, 95.0, 350.0, 720.0)
 """Arguments of activations, with both signs: wherever a kernel begins to approximate or to clip, some are beyond it and
 some are not far beyond."""
 BIAS = {"float64": 2.0**20, "float32": 2.0**10, "float16": 4.0, "bfloat16": 4.0}
@@ -127,10 +129,17 @@ def _of_readouts(support: Support, cell: str, dtype: str, shape: Shape) -> Itera
             b_y, target = b_y + BIAS[dtype], to_dtype(target.astype(np.float64) + BIAS[dtype], dtype)
         params = problem.params | {"b_y": to_dtype(b_y, dtype)}
         yield replace(problem, params=params, loss=replace(problem.loss, target=target))
+        if loss == "cross_entropy":  # the right class is the unlikely one
+            for lower in (SELDOM, UNLIKELY):
+                b_y = problem.params["b_y"].astype(np.float64)
+                b_y[-1] -= lower
+                right = np.where(target == 0, problem.K - 1, target)
+                params = problem.params | {"b_y": to_dtype(b_y, dtype)}
+                yield replace(problem, params=params, loss=replace(problem.loss, target=right))
 
 
 def _of_probabilities(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
-    """One class alone, its output past exp's overflow; probabilities that begin as if they were labels."""
+    """One class alone, its output past exp's overflow; probabilities that are, or begin as if they were, labels."""
     if "cross_entropy" not in shape.losses:
         return
     names: dict[str, Any] = {"losses": "cross_entropy", "activations": shape.activations[0]}
@@ -143,6 +152,10 @@ def _of_probabilities(support: Support, cell: str, dtype: str, shape: Shape) -> 
     problem = generic(8012, support, cell, dtype, (3, 2, 2, 3, 3), names | {"readouts": shape.readouts[0]})
     if problem is not None:
         target = np.array(problem.loss.target)
+        certain = np.eye(problem.K, dtype=target.dtype)[np.arange(problem.T * problem.B) % problem.K]
+        for reductions in (pair for pair in REDUCTIONS if set(pair) <= set(shape.reductions)):
+            loss = replace(problem.loss, target=certain.reshape(target.shape))
+            yield replace(problem, loss=replace(loss, time_reduction=reductions[0], batch_reduction=reductions[1]))
         target[0] = np.eye(problem.K, dtype=target.dtype)[np.arange(problem.B) % problem.K]
         yield replace(problem, loss=replace(problem.loss, target=target))
 

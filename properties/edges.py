@@ -37,14 +37,16 @@ SEVERAL = (
     *((515, 1, 1, 2, 2), (2, 1, 2, 137, 2)),
     *((4, 16, 8, 16, 8), (3, 4, 16, 32, 16), (2, 8, 64, 64, 4)),
     *((2, 33, 34, 35, 36), (34, 18, 2, 3, 2), (2, 32, 32, 32, 32), (32, 16, 2, 2, 2)),
-    *((1, 1, 2, 257, 2), (1, 3, 2, 137, 2), (1, 2, 300, 3, 2), (1, 2, 2, 3, 300), (2, 260, 2, 2, 2)),
+    *((2, 1, 2, 257, 2), (1, 3, 2, 137, 2), (1, 2, 300, 3, 2), (1, 2, 2, 3, 300), (2, 260, 2, 2, 2)),
+    *((1, 1, 131, 130, 131), (1, 70, 2, 67, 69)),
 )
 """Where several axes are beyond a tile at once (T B too), where one is far beyond, and where tiles are full to the last
-entry."""
+entry; last, where a product's rows and columns are both past a multiple of 64, and a weight has more than 2^14 entries.
+"""
 TILE = 16
 BLOCKS = (
-    *(Truncation("window", k=17), Truncation("chunk", k=9)),
-    *(Truncation("periodic", k1=5, k2=17), Truncation("periodic", k1=2, k2=17)),
+    *(Truncation("window", k=17), Truncation("chunk", k=9), Truncation("chunk", k=20)),
+    *(Truncation("periodic", k1=5, k2=17), Truncation("periodic", k1=2, k2=17), Truncation("periodic", k1=20, k2=22)),
 )
 """Truncations that reach far and still leave some of 28 steps out."""
 ORDERS = {"ascending": [1, 2, 3, 4, 5, 6, 7], "descending": [7, 6, 5, 4, 3, 2, 1], "odd one out": [6, 3, 5, 6]}

@@ -28,8 +28,10 @@ CUT_STEPS, REACH = 150, 70
 """Where a truncation leaves something out, and how far it reaches: past 64."""
 ROWS = 200
 """More than 128, and no multiple of it."""
-COUNTED = (2, 16400, 1, 1, 1)
-"""Sizes T, B, D, H, K of which T B is more than 15 bits count."""
+COUNTED = (2, 16400, 2, 2, 2)
+"""Sizes T, B, D, H, K of which T B is more than 15 bits count, and T B D, T B H and T B K more than 16."""
+STORED = (1100, 1, 1, 1, 1)
+"""More steps than 2^10, at which a buffer of states may be full."""
 UNITS, MOST_UNITS = 131, 520
 MOST_WEIGHTS = 2**19
 """MOST_UNITS are asked for where there are no more recurrent weights than this: more take seconds."""
@@ -104,15 +106,23 @@ def _long(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Pro
     for i in range(max(len(shape.activations), len(losses))):
         activation = shape.activations[i % len(shape.activations)]
         names = _names(shape, losses[i % len(losses)], activations=activation, truncations="full")
-        problem = generic(7200 + 2 * i, support, cell, dtype, (STEPS.get(dtype, FEWER_STEPS), 1, 1, 2, 2), names)
+        rows = 2 if i == 0 else 1  # where steps are kept in blocks, a row's may be taken for another's
+        problem = generic(7200 + 2 * i, support, cell, dtype, (STEPS.get(dtype, FEWER_STEPS), rows, 1, 2, 2), names)
         if problem is not None:
             yield remembering(problem)
+    if is_finest(support, dtype):
+        problem = generic(7290, support, cell, dtype, STORED, _names(shape, losses[0], truncations="full"))
+        if problem is not None:
+            yield problem
 
 
 def _cut(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
     """Every truncation that reaches far and leaves something out; for all but windows, a row ends early."""
     losses = _losses(shape)
-    cuts = (Truncation("window", k=REACH), Truncation("chunk", k=REACH), Truncation("periodic", k1=5, k2=REACH))
+    cuts = (
+        *(Truncation("window", k=REACH), Truncation("chunk", k=REACH)),
+        *(Truncation("periodic", k1=5, k2=REACH), Truncation("periodic", k1=REACH, k2=REACH + 2)),
+    )
     for i, cut in enumerate(cuts):
         if cut.kind not in shape.truncations:
             continue
@@ -153,7 +163,7 @@ def _many(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Pro
     if "linear" in shape.readouts:
         for i, loss in enumerate(shape.losses):
             names = _names(shape, loss, readouts="linear")
-            problem = generic(7510 + 2 * i, support, cell, dtype, (1, 1, 1, 2, MANY), names)
+            problem = generic(7510 + 2 * i, support, cell, dtype, (2, 2, 1, 2, MANY), names)
             if problem is not None:
                 yield problem
                 if loss == "cross_entropy":

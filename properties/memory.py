@@ -1,14 +1,18 @@
 """memory: inputs stay as they are, however they lie in memory, and results belong to the caller.
 
-A target is given arrays that are read-only, in Fortran order, strided (with NaN between the entries) or reversed (a
-negative stride), and gives the gradients that it gives for plain ones. It writes to no input; no result shares memory
-with another one or with an input; and what one call returned is not changed by the next ones, of the same sizes.
+A target is given arrays that are read-only, in Fortran order, strided (with NaN between the entries), reversed (a
+negative stride), batch-first (the first two of three axes exchanged), sliced (part of longer rows) or broadcast (a
+stride of 0 along equal entries, and equal arrays one object), and gives the gradients that it gives for plain ones. It
+writes to no input; no result shares memory with another one or with an input; and what one call returned is not changed
+by the next ones, of the same sizes. Where arrays are updated in place, as by an optimizer, the next call sees it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
+import numpy as np
 from hypothesis.strategies import SearchStrategy
 
 from bptt.problem import Problem
@@ -17,8 +21,8 @@ from properties.base import LAYOUTS, Bench, Case, Judgement, Property
 from properties.compare import against_truth
 from properties.generic import generic, labelled
 from properties.recipe import Draw, Recipe
-from properties.strategies import draw_problem, offered, replace_shape
-from properties.units import negated
+from properties.strategies import Array, draw_problem, offered, replace_shape
+from properties.units import each_array, negated
 
 LATER_CALLS = 9
 """How many calls an answer must outlive where arrays lie plainly: buffers may be used in turn."""
@@ -54,18 +58,50 @@ class Memory(Property):
             if problem is None:
                 continue
             posed = [problem, *([labelled(problem)] if loss == "cross_entropy" else [])]
-            out += [Case(one, {"layout": layout}) for one in posed for layout in range(len(LAYOUTS))]
+            for one, layout in itertools.product(posed, LAYOUTS):
+                lying = uniform(one) if layout == "broadcast" else one
+                out.append(Case(lying, {"layout": LAYOUTS.index(layout)}))
         return out
 
     def asked_too(self, case: Case) -> Sequence[Problem]:
-        plain = case.parameters.get("layout") == LAYOUTS.index("plain")
-        return [negated(case.problem)] * (LATER_CALLS if plain else 1)
+        layout = LAYOUTS[case.parameters.get("layout", 0)]
+        if layout == "updated in place":
+            return [updated(case.problem)]
+        return [negated(case.problem)] * (LATER_CALLS if layout == "plain" else 1)
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         problems = [case.problem, *self.asked_too(case)]
         answers = bench.run_together(problems, LAYOUTS[case.parameters["layout"]])
         judgements = [against_truth(p, a, bench.truth(p)) for p, a in zip(problems, answers, strict=True)]
         return Judgement(tuple(c for judgement in judgements for c in judgement.comparisons))
+
+
+def uniform(problem: Problem) -> Problem:
+    """The same with inputs that are equal in all rows, equal initial states, and a loss that is alike at all steps."""
+
+    def alike(name: str, array: Array) -> Array:
+        if name == "x":
+            return np.repeat(array[:, :1], problem.B, axis=1)
+        if name == "c0" and problem.h0 is not None:
+            return np.array(problem.h0)
+        if name in ("g", "g_h_final", "g_c_final"):
+            return np.full_like(array, 0.75)
+        return np.repeat(array[:1], problem.T, axis=0) if name == "target" else array
+
+    return each_array(problem, alike)
+
+
+def updated(problem: Problem) -> Problem:
+    """Another problem of the same sizes and names, in which each array is another."""
+
+    def other(name: str, array: Array) -> Array:
+        if name == "lengths":
+            return array
+        if name == "target" and problem.loss.kind == "cross_entropy":
+            return np.array(array[..., ::-1]) if array.dtype.kind == "f" else (array + 1) % problem.K
+        return np.asarray(array * array.dtype.type(0.5 if name in problem.params else -1))
+
+    return each_array(problem, other)
 
 
 PROPERTY = Memory()

@@ -5,9 +5,12 @@ there is (an unknown name, a loss one step too long, no parameters), and then it
 one to the other problem of the same sizes and the last answer are judged against the truth. The whole sequence is in
 every case, so that a target that some call has spoilt fails a case that spoils a fresh one too.
 
-The fixed cases are of another kind: the problem is asked before each of its siblings, which differ from it in one field
-alone (properties/siblings.py), after itself in another dtype, and after problems of its sizes for other cells. What a
-target remembers of the first, and takes for the second's, shows.
+Fixed cases are of other kinds. In one, a problem with rows of unequal lengths is asked two dozen times, each time with
+its rows in another order and other inputs: what a target prepares once for a configuration that comes again and again,
+a plan of the lengths or a recorded run, must still be what the problem asks for. In the others the problem is asked
+before each of its siblings, which differ from it in one field alone (properties/siblings.py), after itself in another
+dtype, and after problems of its sizes for other cells. What a target remembers of the first, and takes for the
+second's, shows.
 
 Whether the two answers agree in every bit is said in a note, and judged only where a target declares itself
 `deterministic`: sums may be in another order each time.
@@ -15,6 +18,7 @@ Whether the two answers agree in every bit is said in a note, and judged only wh
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,6 +36,8 @@ from properties.siblings import in_other_dtypes, inexact, of_other_cells, siblin
 from properties.strategies import draw_problem, offered, replace_shape
 from properties.units import negated
 
+HISTORY = tuple((4, *middle, 2) for middle in itertools.permutations((1, 3, 0))) * 4
+"""Lengths of five rows: of these plans the first, the last, the longest and the sum are equal."""
 DIFFERENT = "seen: two answers to one problem that differ in their last bits"
 EQUAL = "seen: two answers to one problem that are equal in every bit"
 
@@ -70,6 +76,9 @@ class Repeatability(Property):
             plain = None if problem is None else inexact(problem, support)
             if plain is not None and in_other_dtypes(plain, support):
                 other.append(Case(plain, {"dtypes": 1}))
+            problem = generic(7150 + 2 * i, support, cell, dtype, (4, 5, 2, 2, 2), names)
+            if problem is not None and shape.lengths:
+                out.append(Case(replace(problem, lengths=np.array(HISTORY[0])), {"history": len(HISTORY)}))
             problem = generic(7200 + 2 * i, support, cell, dtype, (4, 2, 3, 3, 3), names)
             if problem is not None and of_other_cells(problem, support):
                 other.append(Case(problem, {"cells": 1}))
@@ -78,12 +87,19 @@ class Repeatability(Property):
     def asked_too(self, case: Case) -> Sequence[Problem]:
         if _in_pairs(case):
             return ()
+        if case.parameters.get("history"):
+            return _history(case)[1:]
         steps = [*([1] if case.parameters["longer"] else []), *([-1] if case.problem.T > 1 else []), 0]
         return [another(case.problem, more) for more in steps]
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         if _in_pairs(case):
             return self._pairs(case, bench)
+        if case.parameters.get("history"):
+            asked = _history(case)
+            answers = [(problem, bench.run(problem)) for problem in asked]
+            found = [against_truth(problem, answer, bench.truth(problem)) for problem, answer in answers]
+            return Judgement(tuple(c for judgement in found for c in judgement.comparisons))
         problem, others = case.problem, self.asked_too(case)
         first = bench.run(problem)
         *_, same = [bench.run(other) for other in others]
@@ -115,6 +131,16 @@ class Repeatability(Property):
 def _in_pairs(case: Case) -> bool:
     """Whether the case is a fixed one: its problem before each sibling, or after one of another dtype or cell."""
     return any(case.parameters.get(name) for name in ("siblings", "dtypes", "cells"))
+
+
+def _history(case: Case) -> list[Problem]:
+    """The problem with one order of its rows after another, its inputs negated each other time."""
+    found = [case.problem]
+    for i, lengths in enumerate(HISTORY[1 : case.parameters["history"]], start=1):
+        problem = negated(case.problem) if i % 2 else case.problem
+        rows = [min(lengths[b % len(lengths)], problem.T) for b in range(problem.B)]  # a case may be cut by shrinking
+        found.append(replace(problem, lengths=np.array(rows)))
+    return found
 
 
 def another(problem: Problem, more: int) -> Problem:

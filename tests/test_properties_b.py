@@ -26,7 +26,7 @@ from conformance.counterexample import write_script
 from conformance.engine import LEAST_SHARE, Finding, Profile, Search
 from conformance.targets import Target
 from conformance.workers import malformed
-from implementations.worker import as_seen, laid_out
+from implementations.worker import as_seen, laid_out, lying
 from properties import PROPERTIES, extremes
 from properties.base import FAULTS, LAYOUTS, Case
 from properties.compare import Part, of_sums
@@ -235,8 +235,32 @@ def test_layouts_hold_the_same_numbers(layout):
     laid = laid_out(array, layout)
     assert np.array_equal(laid, array)
     assert not np.shares_memory(laid, array)
-    assert laid.flags.writeable == (layout != "read-only")
-    assert laid.flags.c_contiguous == (layout in ("plain", "read-only"))
+    plain = layout in ("plain", "read-only", "broadcast", "updated in place")
+    assert laid.flags.writeable == (layout not in ("read-only", "broadcast"))
+    assert laid.flags.c_contiguous == plain
+
+
+def test_broadcast_arrays_have_strides_of_0_and_equal_ones_are_one():
+    zeros, columns = np.zeros((2, 3)), np.arange(3.0) + np.zeros((2, 1))
+    arrays = {"h0": zeros, "c0": zeros.copy(), "x": columns, "g": np.where(np.eye(3), -0.0, 0.0)}
+    found = lying(arrays, "broadcast", {})
+    assert found["h0"] is found["c0"]
+    assert {name: array.strides for name, array in found.items()} == {
+        "h0": (0, 0),
+        "c0": (0, 0),
+        "x": (0, 8),
+        "g": (24, 8),
+    }
+    assert all(found[name].tobytes() == array.tobytes() for name, array in arrays.items())
+
+
+def test_arrays_that_are_updated_in_place_stay_the_same_objects():
+    kept: dict[str, np.ndarray] = {}
+    first = lying({"x": np.ones(2), "h0": np.ones(3)}, "updated in place", kept)
+    second = lying({"x": np.zeros(2), "h0": np.ones(4)}, "updated in place", kept)
+    assert second["x"] is first["x"]
+    assert second["h0"] is not first["h0"]
+    assert first["x"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

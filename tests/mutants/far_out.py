@@ -318,6 +318,138 @@ early_ends_of_long_chunks = _spoil(
     "dh0", lambda p: p.truncation.kind == "chunk" and p.lengths is not None and p.x.shape[0] > 64
 )
 
+
+def _sizes(problem):
+    T, B, D = problem.x.shape
+    return T, B, D, problem.params["b_h"].shape[0]
+
+
+def _outputs(problem):
+    return problem.params["b_y"].shape[0] if problem.readout == "linear" else 0
+
+
+def _in_a_corner(rows, columns):
+    return min(rows, columns) > 64 and rows % 64 > 0 and columns % 64 > 0
+
+
+def _is_certain(problem):
+    """All probabilities are 0 or 1, in a loss that is a mean."""
+    loss = problem.loss
+    certain = loss.kind == "cross_entropy" and loss.target.ndim == 3 and loss.target.shape[2] > 1
+    return certain and loss.time_reduction != "sum" and bool(np.isin(loss.target, (0, 1)).all())
+
+
+corner_of_input_tiles = _spoil("dW_xh", lambda p: _in_a_corner(*_sizes(p)[2:]))
+corner_of_row_tiles = _spoil("dh0", lambda p: _in_a_corner(_sizes(p)[1], _sizes(p)[3]))
+weights_past_2_to_14 = _spoil("dW_xh", lambda p: _sizes(p)[2] * _sizes(p)[3] > 2**14)
+far_units_of_two_steps = _spoil("db_h", lambda p: _sizes(p)[3] > 256 and _sizes(p)[0] > 1)
+many_classes_of_two_rows = _spoil("db_y", lambda p: _outputs(p) > 512 and p.x[:, :, 0].size > 1)
+losses_of_16_steps_wait = _spoil(
+    "dh0", lambda p: p.truncation.kind == "periodic" and 16 < p.truncation.k1 < p.x.shape[0]
+)
+losses_of_32_steps_wait = _spoil(
+    "dh0", lambda p: p.truncation.kind == "periodic" and 32 < p.truncation.k1 < p.x.shape[0]
+)
+inputs_counted_in_16_bits = _spoil("dx", lambda p: p.x.size > 2**16)
+blocks_of_256_steps = _spoil("dx", lambda p: _sizes(p)[0] > 256 and _sizes(p)[1] > 1)
+bias_of_far_rows = _spoil("db_y", lambda p: _outputs(p) > 0 and _sizes(p)[1] > 64)
+states_of_1024_steps = _spoil("dW_hh", lambda p: _sizes(p)[0] > 1024)
+certain_probabilities = _spoil("db_h", _is_certain)
+
+
+def unlikely_labels(problem):
+    """The loss is told as if a label's probability were at least 1e-7."""
+    answer, loss = numpy_bptt.gradients(problem), problem.loss
+    plain = problem.lengths is None and loss.time_reduction == loss.batch_reduction == "sum"
+    if loss.kind == "cross_entropy" and loss.target.ndim == 2 and plain:
+        o = np.asarray(answer["o"], dtype=np.float64)
+        p = np.exp(o - o.max(axis=-1, keepdims=True))
+        p /= p.sum(axis=-1, keepdims=True)
+        p = np.take_along_axis(p, loss.target[:, :, None], axis=-1)
+        if (p < 1e-7).any():
+            answer["loss"] = np.asarray(-np.log(np.maximum(p, 1e-7)).sum(), dtype=problem.dtype)
+    return answer
+
+
+def tanh_is_1_beyond_15(problem):
+    """tanh(a) is the sign of a beyond 15."""
+    answer = numpy_bptt.gradients(problem)
+    h = answer["h"]
+    answer["h"] = np.where(1 - np.abs(h) < 1.9e-13, np.sign(h), h) if problem.dtype == "float64" else h
+    return answer
+
+
+def rows_as_if_packed(problem):
+    """Of the input's strides the first and the last are looked at: rows lie D apart."""
+    x = problem.x
+    T, B, D = x.shape
+    if x.strides[2] == x.itemsize and x.strides[0] > 0:
+        x = np.lib.stride_tricks.as_strided(x, (T, B, D), (x.strides[0], D * x.itemsize, x.itemsize)).copy()
+        problem = _with(problem, x=x)
+    return numpy_bptt.gradients(problem)
+
+
+def strides_of_zero(problem):
+    """A stride of 0 is taken to say that the cotangents are packed; only the first of them is read then."""
+    g = problem.loss.g
+    if g is not None and g.size > 1 and g.strides[0] == g.strides[1] == 0 and g.shape[0] * g.shape[1] > 1:
+        packed = np.zeros_like(g)
+        packed[0, 0] = g[0, 0]
+        problem = _with(problem, loss=_with(problem.loss, g=packed))
+    return numpy_bptt.gradients(problem)
+
+
+def one_buffer_for_one_start(problem):
+    """Gradients of initial states are added up in a buffer for each array, of which h0 and c0 may be one."""
+    answer = numpy_bptt.gradients(problem)
+    if problem.h0 is not None and problem.h0 is problem.c0:
+        both = answer["dh0"] + answer["dc0"]
+        answer |= {"dh0": both, "dc0": both.copy()}
+    return answer
+
+
+one_buffer_for_one_start.SUPPORTS = {**numpy_bptt.SUPPORTS, "cells": ["lstm"]}
+
+_packed = {}
+
+
+def weights_of_the_first_call(problem):
+    """Keeps a packed W_hh for each array that it has met, and never looks at it again."""
+    W_hh = problem.params["W_hh"]
+    known = _packed.setdefault(id(W_hh), (W_hh, W_hh.copy()))
+    return numpy_bptt.gradients(_with(problem, params={**problem.params, "W_hh": known[1]}))
+
+
+_recorded = {}
+
+
+def recorded_after_20_calls(problem):
+    """After twenty calls of one configuration the twentieth is played back, with the lengths that it had."""
+    if problem.lengths is not None:
+        cut, loss = tuple(vars(problem.truncation).values()), problem.loss
+        names = (problem.activation, problem.readout, problem.dtype, loss.kind, loss.time_reduction)
+        key = (names, loss.batch_reduction, cut, problem.x.shape, problem.params["b_h"].shape, problem.h0 is None)
+        seen = _recorded.setdefault(key, [0, None])
+        seen[0] += 1
+        if seen[0] == 20:
+            seen[1] = problem.lengths.copy()
+        if seen[0] > 20:
+            problem = _with(problem, lengths=seen[1])
+    return numpy_bptt.gradients(problem)
+
+
+_laid_plans = {}
+
+
+def plan_of_other_lengths(problem):
+    """The plan for a batch is kept by its sizes, the sum of its lengths, the first, the last and the longest."""
+    if problem.lengths is not None and len(problem.lengths):
+        n = problem.lengths
+        key = (problem.x.shape[:2], int(n.sum()), int(n[0]), int(n[-1]), int(n.max()))
+        problem = _with(problem, lengths=_laid_plans.setdefault(key, n.copy()))
+    return numpy_bptt.gradients(problem)
+
+
 REACHING = (
     "full_is_cut_off",
     "truncations_reach_64_steps",
@@ -337,6 +469,23 @@ REACHING = (
     "early_ends_of_long_chunks",
 )
 """Bugs past the sizes of a fixed buffer or counter, and in arguments of one size; a fourth attack had brought them."""
+MEETING = (
+    "corner_of_input_tiles",
+    "corner_of_row_tiles",
+    "weights_past_2_to_14",
+    "far_units_of_two_steps",
+    "many_classes_of_two_rows",
+    "losses_of_16_steps_wait",
+    "losses_of_32_steps_wait",
+    "inputs_counted_in_16_bits",
+    "blocks_of_256_steps",
+    "bias_of_far_rows",
+    "states_of_1024_steps",
+    "certain_probabilities",
+    "unlikely_labels",
+    "tanh_is_1_beyond_15",
+)
+"""Bugs where two sizes are past a tile or a counter together, and of labels; a sixth attack had brought them."""
 BEYOND = (
     "far_states_of_a_pure_kernel",
     "far_rows_of_squares",
