@@ -21,7 +21,7 @@ from properties.units import each_array
 
 FAR = {"float64": 800.0, "float32": 110.0, "float16": 14.0, "bfloat16": 110.0}
 """Arguments at which exp overflows: a sigmoid or a softmax that is written carelessly turns them into NaN."""
-LOUD = {"float64": 2.0**40, "float32": 2.0**30, "float16": 2.0**12, "bfloat16": 2.0**30}
+LOUD = {"float64": 2.0**100, "float32": 2.0**50, "float16": 2.0**12, "bfloat16": 2.0**30}
 """What cotangents and targets are multiplied by: a kernel that clips its gradients shows."""
 EXTRAS = {"empty": 4, "beyond": 3, "far": 5, "none": 4, "loud": 4, "faint": 3}
 """Further edges and their T: a row of length 0, a window over T, far arguments, no initial state, a large loss,
