@@ -39,7 +39,7 @@ LEAST_SHARE = 0.9
 HOPELESS_SHARE = 0.7
 USUAL_ULP = 4.0
 """Elementary functions with a larger declared error give up the allowance for narrow formats."""
-MOST_VAGUE = 200
+MOST_VAGUE = 100
 HOPELESS_VAGUE = 0.05
 """Drawing ends where of so many problems in a narrow format a smaller share than this was conclusive."""
 MOST_TIMEOUTS = 6
@@ -235,6 +235,7 @@ class Search:
         self.narrow = dtype in NARROW and bench.support.elementary_ulp <= USUAL_ULP
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = self.timeouts = 0
+        self.before = 0, 0  # of problems in a narrow format, the vague and the conclusive ones before this drawing
         self.willing: bool | None = None
         self.suspect: Outcome | None = None
 
@@ -325,6 +326,7 @@ class Search:
     def _draw(self, drawn: SearchStrategy[Case], round_: int) -> None:
         """Let Hypothesis draw until enough examples were conclusive, or one failed and was shrunk."""
         finding = self.finding
+        self.before = finding.vague, finding.conclusive
 
         @hypothesis.seed(self.seed + round_)
         @settings(
@@ -369,7 +371,8 @@ class Search:
         hardly any problem in a narrow format is conclusive.
         """
         finding = self.finding
-        hopeless = finding.vague >= MOST_VAGUE and finding.conclusive < HOPELESS_VAGUE * finding.vague
+        vague, conclusive = finding.vague - self.before[0], finding.conclusive - self.before[1]
+        hopeless = vague >= MOST_VAGUE and conclusive < HOPELESS_VAGUE * vague
         if hopeless and self.until is None and finding.smallest is None:
             raise Enough
         if finding.examples == finding.vague == 0 and finding.declined >= PATIENCE and self.willing is None:

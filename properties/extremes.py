@@ -155,8 +155,9 @@ def extreme(kind: str, problem: Problem, rng: np.random.Generator) -> Problem:
         if problem.cell in FORGET:
             bias = "b_x" if "b_x" in params else "b"
             block = slice(FORGET[problem.cell] * problem.H, (FORGET[problem.cell] + 1) * problem.H)
-            params[bias] = params[bias].copy()
-            params[bias][block] -= FLAT[dtype] / 2
+            lower = params[bias].astype(np.float64)
+            lower[block] -= FLAT[dtype] / 2
+            params[bias] = to_dtype(lower, dtype)
         assert problem.loss.g is not None
         last = (np.arange(T) == T - 1)[:, None, None].astype(problem.loss.g.dtype)
         loss = replace(problem.loss, g=problem.loss.g * last)

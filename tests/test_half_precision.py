@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from conformance import engine
 from conformance.bench import TargetBench
 from conformance.engine import Finding, Profile, Search
 from conformance.targets import Target
@@ -62,6 +64,23 @@ def test_a_right_kernel_passes(name):
 def test_a_wrong_kernel_fails(wrong, name):
     assert search(honest, name).verdict == "pass"
     assert search(wrong, name).verdict == "fail"
+
+
+def in_float32(problem: Any) -> Answer:
+    """A bfloat16 problem in NumPy's float32."""
+    return numpy_bptt.gradients(SimpleNamespace(**{**vars(problem), "dtype": "float32"}))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_after"])
+@pytest.mark.parametrize("name", sorted(set(PROPERTIES) - {"oracle-agreement"}))
+def test_problems_in_bfloat16_are_made_without_an_error(cell, name, monkeypatch):
+    monkeypatch.setattr(engine, "ROUNDS", 1)
+    monkeypatch.setattr(engine, "MOST_VAGUE", 5)
+    support = replace(in_process("numpy").support, cells=(cell,), dtypes=("bfloat16",))
+    target = Target("half", "path", support, in_float32, None, None)
+    search = Search(PROPERTIES[name], TargetBench(target, "bfloat16"), cell, "bfloat16", replace(SMOKE, examples=5), 0)
+    finding = search.run()
+    assert finding.verdict in ("pass", "inconclusive") or not PROPERTIES[name].concerns(cell), finding.message
 
 
 def test_a_sloppy_declaration_earns_no_allowance():
