@@ -1,5 +1,6 @@
 """`python -P -m conformance`: how the command `bpttcheck` starts."""
 
+import signal
 import sys
 
 try:
@@ -8,4 +9,6 @@ except KeyboardInterrupt:  # Ctrl-C while modules are loaded
     sys.stderr.write("bpttcheck: interrupted\n")
     sys.exit(130)
 
-sys.exit(main())
+status = main()
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; what is left is tidying up
+sys.exit(status)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from conformance.errors import TargetUnavailable, UsageError
-from conformance.render.terminal import shorten
+from conformance.render.terminal import shorten, visible
 from conformance.results import suite_version
-from conformance.screen import say
+from conformance.screen import flush, say
 from conformance.stopping import signal_of
 
 COMMANDS = (
@@ -102,11 +102,13 @@ def _is_adapter(word: str) -> bool:
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit status."""
     words = list(sys.argv[1:] if words is None else words)
+    _open_streams()
     try:
+        _check_text(words)
         arguments = parsed(words)
         arguments.words = words
         status: int = _run(arguments)
-        sys.stdout.flush()
+        flush(sys.stdout)
     except UsageError as error:
         return _say(str(error), BAD_USAGE)
     except TargetUnavailable as error:
@@ -116,13 +118,29 @@ def main(words: Sequence[str] | None = None) -> int:
         return NO_VERDICT
     except KeyboardInterrupt as error:
         return _say("interrupted", 128 + signal_of(error))
-    except OSError as error:
-        return _say(f"{error.filename or 'file'}: {error.strerror or error}", BAD_USAGE)
+    except OSError as error:  # of a file that was to take another's place, the other is the one to name
+        return _say(f"{error.filename2 or error.filename or 'standard output'}: {error.strerror or error}", BAD_USAGE)
     except Exception as error:  # a fault of ours: one line, no verdict; BPTTCHECK_TRACEBACK=1 shows the rest
         if os.environ.get("BPTTCHECK_TRACEBACK"):
             raise
         return _say(f"internal error: {type(error).__name__}: {error}; please report it", NO_VERDICT)
     return status
+
+
+def _open_streams() -> None:
+    """What a caller had closed takes what is said, and loses it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """A report records its command, in UTF-8. Raises: UsageError."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{visible(word)}: not UTF-8; expected names in UTF-8 alone") from error
 
 
 def _run(arguments: argparse.Namespace) -> int:

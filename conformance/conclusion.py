@@ -11,6 +11,7 @@ from conformance.render.terminal import many
 from conformance.results import certified_json
 from conformance.targets import Setting, Target
 
+NOTHING = "nothing was executed: the target supports none of what was asked"
 FAULTS = ("fail", "crash", "timeout")
 
 
@@ -22,6 +23,9 @@ def conclusion(target: Target, judged: Sequence[Judged], setting: Setting) -> di
     surprises = _meet(target, findings)
     counted = [finding["verdict"] for finding in findings if not finding["expected"]]
     verdict, reason = conclude(counted, certified["keys"])
+    whys = {finding["message"] for finding in findings if finding["verdict"] == "unsupported"}
+    if reason == NOTHING and len(whys) == 1:
+        reason = f"nothing was executed: {whys.pop()}"
     if verdict != "not conformant" and surprises:
         verdict, reason = "no verdict", "; ".join(surprises)
     if verdict == "certified" and setting.in_process:
@@ -69,7 +73,7 @@ def conclude(verdicts: Sequence[str], keys: Sequence[str]) -> tuple[str, str | N
             said = f"{count} of {many(len(verdicts), 'finding')} {'is' if count == 1 else 'are'} {verdict}"
             return "no verdict", said
     if "pass" not in verdicts:
-        return "no verdict", "nothing was executed: the target supports none of what was asked"
+        return "no verdict", NOTHING
     if not any(key.startswith("d") for key in keys):
         return "no verdict", "the target claimed no gradient"
     return "certified", None

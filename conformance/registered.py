@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import UsageError
+from implementations import registry
 from properties import PROPERTIES
 
 GROUP = "bpttcheck.implementations"
@@ -95,8 +96,10 @@ def _tables() -> dict[str, Registered]:
         if path.stat().st_size > LARGEST:
             return {}
         whole = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+    except OSError:
         return {}
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8, which TOML is: {error.reason} at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     ours = whole.get("tool", {})
@@ -104,6 +107,9 @@ def _tables() -> dict[str, Registered]:
     tables = ours.get("implementations", {}) if isinstance(ours, dict) else None
     if not isinstance(tables, dict):
         raise UsageError(f"{path}: tool.bpttcheck.implementations is no table; expected one table an implementation")
+    for name in tables:
+        if name in registry.BUILT_IN:
+            raise UsageError(f"{path}: {name}: the name of a built-in target; expected another one")
     return {name: _table(f"{path}: {name}", name, table, path.parent) for name, table in tables.items()}
 
 
@@ -147,7 +153,7 @@ def _seconds(where: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise UsageError(f"{where}: timeout: got {value!r}, expected a number of seconds above 0")
+        raise UsageError(f"{where}: timeout: got {value!r}, expected a finite number of seconds above 0")
     return float(value)
 
 

@@ -179,6 +179,10 @@ def certified_json(executed: Sequence[Executed], findings: Sequence[Mapping[str,
     }
 
 
+FILES = ("results.json", "report.html", "report.md", "junit.xml", "badge.svg", "results.sarif")
+"""What a report consists of, beside the folder of its cases."""
+
+
 def prepare_directory(report_dir: Path, option: str = "--report-dir", such: str = "reports") -> None:
     """Make the directory of an option, or say in one line why it cannot be written. Raises: UsageError."""
     if report_dir == Path():
@@ -195,6 +199,15 @@ def prepare_directory(report_dir: Path, option: str = "--report-dir", such: str 
         raise UsageError(
             f"{option} {report_dir}: cannot be written ({why}); expected a directory of your own"
         ) from error
+
+
+def check_free(report_dir: Path) -> None:
+    """Whether a report's files can be put where they go, before a run is made for them. Raises: UsageError."""
+    for name in FILES:
+        if (report_dir / name).is_dir():
+            raise UsageError(f"--report-dir {report_dir}: {name} is a folder there; move it away")
+    if (what := obstacle(report_dir / "cases")) is not None:
+        raise UsageError(f"--report-dir {report_dir}: cases: {what}, where a folder goes; move it away")
 
 
 def write_results(results: dict[str, Any], report_dir: Path) -> Path:

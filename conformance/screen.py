@@ -6,9 +6,11 @@ What `say` prints is folded on a terminal and whole in a log, where a program ma
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
@@ -31,7 +33,7 @@ def write(lines: Sequence[Text], stream: TextIO) -> None:
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
     text = "".join(line.rstrip() + "\n" for line in buffer.getvalue().splitlines())
-    stream.write(encodable(text, stream))
+    put(encodable(text, stream), stream)
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -41,8 +43,34 @@ def say(text: str, stream: TextIO | None = None) -> None:
     if stream.isatty():
         columns = max(shutil.get_terminal_size((80, 24)).columns, 20)
         lines = [part for line in lines for part in folded(line, columns)]
-    stream.write(encodable("".join(line + "\n" for line in lines), stream))
-    stream.flush()
+    put(encodable("".join(line + "\n" for line in lines), stream), stream)
 
 
-__all__ = ["coloured", "say", "write"]
+def put(text: str, stream: TextIO) -> None:
+    """Write a text at once. Raises: OSError, as `flush`."""
+    with spoken(stream):
+        stream.write(text)
+        stream.flush()
+
+
+def flush(stream: TextIO) -> None:
+    """Let go of what is still held back; a reader who has left is no error. Raises: OSError that names the stream."""
+    with spoken(stream):
+        stream.flush()
+
+
+@contextmanager
+def spoken(stream: TextIO) -> Iterator[None]:
+    """Whoever read the output may have gone: then the rest goes nowhere, and the exit status is what it would be."""
+    try:
+        yield
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except OSError as error:
+        name = "standard output" if stream is sys.stdout else "standard error" if stream is sys.stderr else None
+        raise OSError(error.errno, error.strerror, name) from error
+
+
+__all__ = ["coloured", "flush", "put", "say", "spoken", "write"]

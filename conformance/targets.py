@@ -68,7 +68,8 @@ def resolve(text: str, setting: Setting = DEFAULT) -> Target:
 
     Raises: UsageError, naming what was wrong and what would be right; TargetUnavailable with the reason.
     """
-    if text not in registry.BUILT_IN and (one := registered().get(text)) is not None:
+    one = registered().get(text)  # asked for built-in names, too: a table that takes one is an error
+    if text not in registry.BUILT_IN and one is not None:
         return _registered(one, setting)
     start = place_of(text)
     if setting.in_process:
@@ -194,7 +195,13 @@ def _started(text: str, kind: str, reply: Message, call: Remote) -> Target:
     if reply.get("type") == "failed":
         call.process.close()
         raise _not_loaded(text, str(reply.get("kind")), str(reply.get("reason"))[:1000])
-    if reply.get("type") != "started" or reply.get("version") != worker.PROTOCOL:
+    if reply.get("type") != "started":
+        call.process.close()
+        said = shorten(repr(reply.get("type")), 80)
+        raise UsageError(
+            f"target {text!r}: its worker answered start with a message of type {said}, expected 'started'"
+        )
+    if reply.get("version") != worker.PROTOCOL:
         call.process.close()
         raise UsageError(
             f"target {text!r}: its worker speaks version {shorten(repr(reply.get('version')), 80)} of the protocol, "

@@ -248,8 +248,13 @@ class Worker:
                 used += one.memory_info().rss
         if used > self.limits.memory:
             raise TargetCrash(
-                f"took {used / 2**30:.1f} GiB of memory, expected at most {self.limits.memory / 2**30:.1f}", self.stderr
+                f"took {_size(used)} of memory, expected at most {_size(self.limits.memory)}", self.stderr
             )
+
+
+def _size(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.3g} MiB"
 
 
 def _itself(pid: int) -> list[psutil.Process]:

@@ -20,7 +20,8 @@ from conformance.messages import quoted
 from conformance.progress import progress_for
 from conformance.render import print_summary, render, visible
 from conformance.render.terminal import many
-from conformance.results import prepare_directory
+from conformance.results import check_free, prepare_directory
+from conformance.screen import spoken
 from conformance.stopping import stoppable
 from properties.base import Property
 
@@ -101,6 +102,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.cases is not None:
         read_folder(arguments.cases)
     prepare_directory(arguments.report_dir)
+    check_free(arguments.report_dir)
     with alone(arguments.report_dir):
         return _certify(arguments, properties)
 
@@ -128,10 +130,12 @@ def _certify(arguments: argparse.Namespace, properties: Sequence[Property]) -> i
     written = render(arguments.report_dir)
     if plan.cases is None or plan.cases.resolve() != (plan.report_dir / "cases").resolve():
         remove_former(before, results["files"], plan.report_dir, began)
-    print_summary(results, sys.stdout)
-    page = next((path for path in written if path.suffix == ".html"), None)
-    if page is not None:
-        print(f"report: {visible(str(page))}")
+    with spoken(sys.stdout):
+        print_summary(results, sys.stdout)
+        page = next((path for path in written if path.suffix == ".html"), None)
+        if page is not None:
+            print(f"report: {visible(str(page))}")
+        sys.stdout.flush()
     return exit_status(results)
 
 
