@@ -113,7 +113,7 @@ def _long(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Pro
     if is_finest(support, dtype):
         problem = generic(7290, support, cell, dtype, STORED, _names(shape, losses[0], truncations="full"))
         if problem is not None:
-            yield problem
+            yield remembering(problem)
 
 
 def _cut(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
