@@ -6,6 +6,7 @@ Exit status, the first that applies: 2 bad usage or bad input; 1 not conformant;
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import NoReturn
 from conformance.errors import TargetUnavailable, UsageError
 from conformance.render.terminal import shorten, visible
 from conformance.results import suite_version
-from conformance.screen import flush, say
+from conformance.screen import flush, lose, say
 from conformance.stopping import signal_of
 
 COMMANDS = (
@@ -114,11 +115,13 @@ def main(words: Sequence[str] | None = None) -> int:
     except TargetUnavailable as error:
         return _say(str(error), NO_VERDICT)
     except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lose(sys.stdout)
         return NO_VERDICT
     except KeyboardInterrupt as error:
         return _say("interrupted", 128 + signal_of(error))
     except OSError as error:  # of a file that was to take another's place, the other is the one to name
+        if error.filename is None and error.errno == errno.ENOSPC:
+            lose(sys.stdout)
         return _say(f"{error.filename2 or error.filename or 'standard output'}: {error.strerror or error}", BAD_USAGE)
     except Exception as error:  # a fault of ours: one line, no verdict; BPTTCHECK_TRACEBACK=1 shows the rest
         if os.environ.get("BPTTCHECK_TRACEBACK"):

@@ -5,6 +5,7 @@ What `say` prints is folded on a terminal and whole in a log, where a program ma
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -65,12 +66,19 @@ def spoken(stream: TextIO) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        lose(stream)
     except OSError as error:
+        lose(stream)
         name = "standard output" if stream is sys.stdout else "standard error" if stream is sys.stderr else None
         raise OSError(error.errno, error.strerror, name) from error
 
 
-__all__ = ["coloured", "flush", "put", "say", "spoken", "write"]
+def lose(stream: TextIO) -> None:
+    """Let what is still held back, and what comes, go nowhere: Python would try again at its end, and say so."""
+    with contextlib.suppress(OSError, ValueError):  # a stream that is no file has nothing to lose
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+__all__ = ["coloured", "flush", "lose", "put", "say", "spoken", "write"]

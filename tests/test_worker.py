@@ -51,7 +51,7 @@ MISDEEDS = {
     "leaves_rightly": (TargetCrash, "ended its process with status 0"),
     "raises_exit": (TargetCrash, "raised SystemExit: 7"),
     "hangs": (TargetTimeout, "no answer within 4 s"),
-    "grows": (TargetCrash, "GiB of memory, expected at most 0.4"),
+    "grows": (TargetCrash, "MiB of memory, expected at most 400 MiB"),
     "babbles": (ContractBroken, "expected at most"),
     "promises": (ContractBroken, "1073741824 bytes, expected at most"),
     "breaks_off": (TargetCrash, "ended its process with status 0"),
