@@ -19,6 +19,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
 from bptt.problem import NARROW, Problem
+from bptt.support import Support
 from conformance.bench import TargetBench, digest
 from conformance.cases import Saved
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
@@ -37,8 +38,6 @@ from properties.strategies import nothing_offered
 LEAST_CONCLUSIVE = 20
 LEAST_SHARE = 0.9
 HOPELESS_SHARE = 0.7
-USUAL_ULP = 4.0
-"""Elementary functions with a larger declared error give up the allowance for narrow formats."""
 MOST_VAGUE = 100
 HOPELESS_VAGUE = 0.05
 """Drawing ends where of so many problems in a narrow format a smaller share than this was conclusive."""
@@ -232,7 +231,8 @@ class Search:
         mine = (s for s in saved if s.property == prop.id and bench.support.serves(s.case.problem))
         self.saved = [s for s in mine if (s.case.problem.cell, s.case.problem.dtype) == (cell, dtype)]
         self.until, self.alone = until, alone
-        self.narrow = dtype in NARROW and bench.support.elementary_ulp <= USUAL_ULP
+        # who declares functions less exact than usual gives up the allowance for narrow formats
+        self.narrow = dtype in NARROW and bench.support.elementary_ulp <= Support.elementary_ulp
         self.outcomes: dict[str, Outcome] = {}
         self.shrinks = self.timeouts = 0
         self.before = 0, 0  # of problems in a narrow format, the vague and the conclusive ones before this drawing

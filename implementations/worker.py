@@ -484,8 +484,8 @@ class Servant:
             shapes = request["shapes"]  # None: whatever it returns
             shapes = shapes and {str(key): tuple(shape) for key, shape in shapes.items()}
             seen = as_seen(request["problem"], arrays, layout, self.kept)
-            for run in self.held if layout == "updated in place" else ():  # its arrays are these now
-                run.arrays.update({name: now for name, now in arrays.items() if name in run.arrays})
+            for run in self.held:  # what was updated in place is what they hold now
+                run.arrays.update({n: now for n, now in arrays.items() if _holder(run.seen, n) is _holder(seen, n)})
             dtype = request["problem"]["dtype"]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise Malformed(f"a problem that lacks something ({describe(error)})") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -43,6 +43,12 @@ def worst_entry(
         key, where, float(got[where]), float(want[where]), float(error[where]), float(allowed[where]), r, conclusive
     )
     return found, where
+
+
+def after(first: Problem, comparison: Comparison) -> Comparison:
+    """The same, which says that another problem was asked before: whoever shows the failure asks it again."""
+    before = Term(0.0, first, comparison.key, (0,) * len(comparison.where))
+    return replace(comparison, terms=(before, *comparison.terms))
 
 
 def against_truth(problem: Problem, answer: Answer, truth: Truth) -> Judgement:

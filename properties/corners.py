@@ -32,9 +32,12 @@ SPIKE = {"float64": 2.0**10, "float32": 2.0**10, "float16": 2.0**4, "bfloat16": 
 """How far one entry of an array is from 0: beyond what a state, an input or a logit might be clipped to."""
 SELDOM = 20.0
 UNLIKELY = 80.0
-"""By how much one logit is below the others: a probability of 1e-35, which float32 still holds as a normal number."""
-GRADES = (*(2.0**k for k in range(-27, 4)), *(5.0, 6.0, 7.0, 9.0, 10.0, 12.0, 14.0, 15.25, 16.25, 17.25, 18.25))
-GRADES += (20.0, 24.0, 28.0, 32.0, 36.0, 75.0, 95.0, 350.0, 720.0)
+"""By how much one logit is below the others: probabilities of 1e-9, and 1e-35, which float32 still has."""
+GRADES = (
+    *(2.0**k for k in range(-27, 4)),
+    *(5.0, 6.0, 7.0, 9.0, 10.0, 12.0, 14.0, 15.25, 16.25, 17.25, 18.25),
+    *(20.0, 24.0, 28.0, 32.0, 36.0, 75.0, 95.0, 350.0, 720.0),
+)
 """Arguments of activations, with both signs: wherever a kernel begins to approximate or to clip, some are beyond it and
 some are not far beyond."""
 BIAS = {"float64": 2.0**20, "float32": 2.0**10, "float16": 4.0, "bfloat16": 4.0}

@@ -18,12 +18,13 @@ from hypothesis.strategies import SearchStrategy
 from bptt.problem import Problem
 from bptt.support import Support
 from properties.base import LAYOUTS, Bench, Case, Judgement, Property
-from properties.compare import against_truth
+from properties.compare import after, against_truth
 from properties.generic import generic, labelled
 from properties.recipe import Draw, Recipe
 from properties.strategies import Array, draw_problem, offered, replace_shape
 from properties.units import each_array, negated
 
+IN_PLACE = "updated in place"
 LATER_CALLS = 9
 """How many calls an answer must outlive where arrays lie plainly: buffers may be used in turn."""
 
@@ -65,15 +66,20 @@ class Memory(Property):
 
     def asked_too(self, case: Case) -> Sequence[Problem]:
         layout = LAYOUTS[case.parameters.get("layout", 0)]
-        if layout == "updated in place":
-            return [updated(case.problem)]
+        if layout == IN_PLACE:
+            return ()  # the problem itself comes first, as the comparisons say
         return [negated(case.problem)] * (LATER_CALLS if layout == "plain" else 1)
 
     def check(self, case: Case, bench: Bench) -> Judgement:
-        problems = [case.problem, *self.asked_too(case)]
-        answers = bench.run_together(problems, LAYOUTS[case.parameters["layout"]])
+        layout = LAYOUTS[case.parameters["layout"]]
+        later = [updated(case.problem)] if layout == IN_PLACE else self.asked_too(case)
+        problems = [case.problem, *later]
+        answers = bench.run_together(problems, layout)
         judgements = [against_truth(p, a, bench.truth(p)) for p, a in zip(problems, answers, strict=True)]
-        return Judgement(tuple(c for judgement in judgements for c in judgement.comparisons))
+        first, *others = ([*judgement.comparisons] for judgement in judgements)
+        if layout == IN_PLACE:
+            others = [[after(case.problem, c) for c in comparisons] for comparisons in others]
+        return Judgement((*first, *itertools.chain.from_iterable(others)))
 
 
 def uniform(problem: Problem) -> Problem:

@@ -3,14 +3,15 @@
 Beside what is drawn, fixed problems, the same in every certificate:
 
 sizes      each axis, and several at once, at and past the widths of vectors, tiles and blocks, up to T = 515, H = 257,
-           B = 260, D and K = 300; every loss with every readout where all axes are wide, and where T is 34
-reach      networks in which the first of 270 steps still matters at the last, with every activation; truncations that
-           reach 70 of 150 steps; 200 rows, 32,800 of them and steps, 131 units (520 where few weights are), 1030
-           inputs, 1030 classes
+           B = 260, D and K = 300; every loss with every readout where all axes are wide, and where T is 34; products
+           of which rows and columns are both past a multiple of 64
+reach      networks in which the first of 270 steps still matters at the last, with every activation, and one of 1,100
+           steps; truncations that reach 70 of 150 steps, and losses of 70 steps that wait for one pass; 200 rows,
+           32,800 of them and steps, 131 units (520 where few weights are), 1030 inputs, 1030 and 33,000 classes
 rows       of length 0, none but such, in the order of their lengths, ending inside a block
 values     each array in turn all zero, or with one entry far beyond the rest; states that are exactly 0; arguments past
-           exp's overflow, next to 0, and of every size between; a class that is all but impossible; outputs near
-           their targets and far from 0
+           exp's overflow, next to 0, and of every size between; a class that is all but impossible, and the right one
+           nevertheless; probabilities that are labels; outputs near their targets and far from 0
 losses     every loss with every reduction, with lengths and without
 pairs      any two of: a loss, a readout, a truncation, a reduction, lengths, no initial state, an activation, an axis
            that is 1 or past 16

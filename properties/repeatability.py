@@ -29,7 +29,7 @@ from hypothesis.strategies import SearchStrategy
 from bptt.problem import Problem
 from bptt.support import Support
 from properties.base import FAULTS, Answer, Bench, Case, Comparison, Judgement, Property, Term
-from properties.compare import against_truth
+from properties.compare import after, against_truth
 from properties.generic import generic
 from properties.recipe import Draw, Recipe
 from properties.siblings import in_other_dtypes, inexact, of_other_cells, siblings
@@ -122,9 +122,8 @@ class Repeatability(Property):
             pairs = [(other, problem) for other in others(problem, bench.support)]
         for first, second in pairs:
             bench.run(first)
-            for c in against_truth(second, bench.run(second), bench.truth(second)).comparisons:
-                before = Term(0.0, first, c.key, (0,) * len(c.where))  # asked again where the failure is shown
-                comparisons.append(replace(c, terms=(before, *c.terms)))
+            judgement = against_truth(second, bench.run(second), bench.truth(second))
+            comparisons += [after(first, c) for c in judgement.comparisons]
         return Judgement(tuple(comparisons))
 
 

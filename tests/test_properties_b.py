@@ -272,6 +272,29 @@ def test_faults_are_malformed_and_stop_careful_targets(fault):
         numpy.call(as_seen(message["problem"], arrays))
 
 
+@pytest.mark.parametrize(
+    ("name", "prop"),
+    [
+        ("rows_as_if_packed", "memory"),
+        ("strides_of_zero", "memory"),
+        ("weights_of_the_first_call", "memory"),
+        ("recorded_after_20_calls", "repeatability"),
+        ("plan_of_other_lengths", "repeatability"),
+    ],
+)
+def test_script_lays_arrays_out_and_asks_as_often(name, prop, tmp_path):
+    target = in_process(f"{MUTANTS.parent / 'far_out.py'}:{name}")
+    finding = Search(
+        PROPERTIES[prop], TargetBench(target, "float64"), "elman", "float64", Profile("x", 20, 40), 0
+    ).run()
+    outcome = reproducible(finding.property, finding.smallest, target, [], Truths())
+    path = tmp_path / "script.py"
+    write_script(path, target, finding, outcome)
+    for place, status in (((), 1), (("implementations.numpy_bptt",), 0)):
+        run = subprocess.run([sys.executable, "-P", str(path), *place], capture_output=True, text=True, check=False)
+        assert run.returncode == status, run.stdout + run.stderr
+
+
 def test_differences_have_no_remainder_where_the_loss_is_cubic():
     """(1) is exact for polynomials of degree 4: the identity network's loss in one weight of a short sequence."""
     bench = TargetBench(in_process("numpy"), "float64")
