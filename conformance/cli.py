@@ -6,7 +6,6 @@ Exit status, the first that applies: 2 bad usage or bad input; 1 not conformant;
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import sys
@@ -120,11 +119,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _say("interrupted", 128 + signal_of(error))
     except OSError as error:  # of a file that was to take another's place, the other is the one to name
-        if error.filename is None and error.errno == errno.ENOSPC:
-            lose(sys.stdout)
-        return _say(
-            f"{error.filename2 or error.filename or 'a file, or standard output'}: {error.strerror or error}", BAD_USAGE
-        )
+        return _say(f"{error.filename2 or error.filename or 'a file'}: {error.strerror or error}", BAD_USAGE)
     except Exception as error:  # a fault of ours: one line, no verdict; BPTTCHECK_TRACEBACK=1 shows the rest
         if os.environ.get("BPTTCHECK_TRACEBACK"):
             raise

@@ -47,6 +47,11 @@ def say(text: str, stream: TextIO | None = None) -> None:
     put(encodable("".join(line + "\n" for line in lines), stream), stream)
 
 
+def tell(text: str) -> None:
+    """Print a text on standard output as it is, at once."""
+    put(encodable(text + "\n", sys.stdout), sys.stdout)
+
+
 def put(text: str, stream: TextIO) -> None:
     """Write a text at once. Raises: OSError, as `flush`."""
     with spoken(stream):
@@ -81,4 +86,4 @@ def lose(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-__all__ = ["coloured", "flush", "lose", "put", "say", "spoken", "write"]
+__all__ = ["coloured", "flush", "lose", "put", "say", "spoken", "tell", "write"]

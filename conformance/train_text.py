@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bptt.cells import CELLS
 from bptt.files import load_case, save_problem
 from bptt.problem import DTYPES, Loss, Problem
+from conformance.screen import tell
 from implementations.registry import load
 from properties.real_text import DATA
 
@@ -154,7 +155,7 @@ def make(folder: Path, text: str, plans: Sequence[Plan] = PLANS) -> None:
                 problem = snapshot(plan, text, params, plan.shown[updates])
                 save_problem(problem, folder / plan.file(updates), {"updates": updates, "alphabet": ALPHABET})
                 mean, seen = np.mean(losses), float(solve(problem)["loss"])
-                print(f"{plan.file(updates):34} loss {mean:.3f} in training, {seen:.3f} on the passage shown")
+                tell(f"{plan.file(updates):34} loss {mean:.3f} in training, {seen:.3f} on the passage shown")
             if updates == max(plan.shown):
                 break
 
@@ -208,7 +209,7 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), text)
         found = list(differences(arguments.out, Path(folder)))
-    print("\n".join(found) or f"the files in {arguments.out} are alike")
+    tell("\n".join(found) or f"the files in {arguments.out} are alike")
     return 1 if found else 0
 
 

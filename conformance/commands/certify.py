@@ -21,7 +21,7 @@ from conformance.progress import progress_for
 from conformance.render import print_summary, render, visible
 from conformance.render.terminal import many
 from conformance.results import check_free, prepare_directory
-from conformance.screen import spoken
+from conformance.screen import spoken, tell
 from conformance.stopping import stoppable
 from properties.base import Property
 
@@ -134,7 +134,7 @@ def _certify(arguments: argparse.Namespace, properties: Sequence[Property]) -> i
         print_summary(results, sys.stdout)
         page = next((path for path in written if path.suffix == ".html"), None)
         if page is not None:
-            print(f"report: {visible(str(page))}")
+            tell(f"report: {visible(str(page))}")
         sys.stdout.flush()
     return exit_status(results)
 
@@ -145,6 +145,6 @@ def _tell_interrupted(stopped: Interrupted, arguments: argparse.Namespace) -> No
     print_summary(stopped.results, sys.stdout)
     words = [word for word in arguments.words if word != "--resume"]
     made, folder = stopped.results["incomplete"], visible(str(arguments.report_dir))
-    print(f"interrupted: {made['findings']} of {many(made['planned'], 'finding')} are kept in {folder}")
+    tell(f"interrupted: {made['findings']} of {many(made['planned'], 'finding')} are kept in {folder}")
     said = " ".join(shlex.quote(word) if word.startswith("-") else quoted(word) for word in words)
-    print(f"go on with: bpttcheck {visible(said)} --resume")
+    tell(f"go on with: bpttcheck {visible(said)} --resume")

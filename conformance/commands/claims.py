@@ -12,6 +12,7 @@ from conformance.commands.setting import seed
 from conformance.errors import UsageError
 from conformance.render.terminal import visible
 from conformance.results import prepare_directory
+from conformance.screen import tell
 from oracle import canary
 
 HELP = "decide 34 claims about BPTT, each with its counterexample or what shows it"
@@ -58,16 +59,16 @@ def main(arguments: argparse.Namespace) -> int:
         found.append((CLAIMS[name], CLAIMS[name].decide(run)))
         if not arguments.json:
             (claim,) = as_json(found[-1:], run, 0)["claims"]
-            print(_row(name, claim["statement"], verdict(claim)), flush=True)
+            tell(_row(name, claim["statement"], verdict(claim)))
     results = as_json(found, run, time.monotonic() - begin)
     if arguments.json:
-        print(json.dumps(results, indent=1, ensure_ascii=False))
+        tell(json.dumps(results, indent=1, ensure_ascii=False))
     else:
-        print(f"\n{counted(len(found))}: {tally(results)}; {results['seconds']:.0f} s")
+        tell(f"\n{counted(len(found))}: {tally(results)}; {results['seconds']:.0f} s")
     if arguments.report_dir:
         write(results, arguments.report_dir)
         if not arguments.json:
-            print(f"report: {visible(str(arguments.report_dir / 'claims.html'))}")
+            tell(f"report: {visible(str(arguments.report_dir / 'claims.html'))}")
     return 3 if any(finding.verdict == "undecided" for _, finding in found) else 0
 
 

@@ -16,7 +16,7 @@ from conformance.comparison import CLASSES, LEVELS, Compared, Pair, as_json, com
 from conformance.errors import UsageError
 from conformance.render import ReportError, load, load_file, visible
 from conformance.render.terminal import diagnosis_text, many, ratio, shorten
-from conformance.screen import write
+from conformance.screen import tell, write
 
 HELP = "hold two reports side by side: what was fixed, what regressed, what else changed"
 EXAMPLES = """\
@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
     old, new = read(arguments.old), read(arguments.new)
     compared = compare(old, new)
     if arguments.json:
-        print(json.dumps(as_json(compared, old, new), indent=1))
+        tell(json.dumps(as_json(compared, old, new), indent=1))
     else:
         write(list(lines(arguments, old, new, compared)), sys.stdout)
     return int(met(compared, arguments.fail_on))

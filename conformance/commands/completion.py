@@ -12,6 +12,7 @@ import shtab
 from bptt.cells import CELLS
 from bptt.problem import SIGNIFICAND
 from conformance.claims import CLAIMS
+from conformance.screen import tell
 from conformance.studies import STUDIES
 from implementations.registry import BUILT_IN
 from properties import PROPERTIES
@@ -45,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
     script = shtab.complete(parser, shell=arguments.shell)
     if arguments.shell == "zsh":  # it has "(*)" before an argument of several values, and zsh then completes the first
         script = re.sub(r'(?m)^(  ")\(\*\)::?', r"\1*:", script)
-    print(script)
+    tell(script)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bptt.cells import CELLS
-from conformance.screen import say
+from conformance.screen import say, tell
 from implementations.registry import BUILT_IN, availability
 from properties import PROPERTIES
 
@@ -29,14 +29,14 @@ def main(arguments: argparse.Namespace) -> int:
             say(f"{name:13} {BUILT_IN[name].summary}" if reason is None else f"{name:13} unavailable: {reason}")
     elif arguments.what == "properties":
         for prop in PROPERTIES.values():
-            print(prop.id)
+            tell(prop.id)
             for text in (prop.statement, f"source: {prop.source}", *([f"needs: {prop.needs}"] if prop.needs else [])):
                 say(f"    {text}")
     else:
         for cell in CELLS.values():
-            print(f"{cell.name}: {cell.title}")
+            tell(f"{cell.name}: {cell.title}")
             for line in cell.equations:
-                print(f"    {line}")
+                tell(f"    {line}")
             shapes = ", ".join(
                 f"{name} ({','.join(map(str, letters(shape)))})" for name, shape in cell.shapes(1001, 7).items()
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from conformance.errors import UsageError
 from conformance.matrix import collect, to_page
 from conformance.render import visible
-from conformance.screen import say
+from conformance.screen import say, tell
 
 HELP = "gather all reports below a folder on one page"
 EXAMPLES = """\
@@ -41,5 +41,5 @@ def main(arguments: argparse.Namespace) -> int:
         beside.replace(page)
     finally:
         beside.unlink(missing_ok=True)
-    print(visible(str(page)))
+    tell(visible(str(page)))
     return 0

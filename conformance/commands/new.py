@@ -12,6 +12,7 @@ from bptt.cells.base import Cell
 from conformance.commands.list import letters
 from conformance.errors import UsageError
 from conformance.messages import quoted
+from conformance.screen import tell
 
 HELP = "write an adapter to fill in"
 EXAMPLES = """\
@@ -99,8 +100,8 @@ def main(arguments: argparse.Namespace) -> int:
             file.write(adapter(name, CELLS[arguments.cell]))
     except FileExistsError as error:
         raise UsageError(f"{path} exists, and is left as it is; expected a new name") from error
-    print(f"wrote {path}: fill in gradients(problem), then\n  bpttcheck doctor {quoted(str(path))}")
-    print(f"  bpttcheck certify {quoted(str(path))}")
+    tell(f"wrote {path}: fill in gradients(problem), then\n  bpttcheck doctor {quoted(str(path))}")
+    tell(f"  bpttcheck certify {quoted(str(path))}")
     return 0
 
 

@@ -13,7 +13,7 @@ from bptt.errors import FileError
 from bptt.files import load_problem
 from bptt.problem import gradient_shapes
 from conformance.errors import UsageError
-from conformance.screen import say
+from conformance.screen import say, tell
 from oracle.digits import MAX_DIGITS, certified_digits
 from oracle.errors import PrecisionExhausted
 
@@ -49,12 +49,12 @@ def main(arguments: argparse.Namespace) -> int:
         return 3
     shapes = gradient_shapes(problem)
     if arguments.json:
-        print(json.dumps({key: _nested(texts, shapes[key]) for key, texts in found.items()}, indent=1))
+        tell(json.dumps({key: _nested(texts, shapes[key]) for key, texts in found.items()}, indent=1))
         return 0
     for key, texts in found.items():
         for where, text in zip(np.ndindex(shapes[key]), texts, strict=True):
             index = f"[{','.join(map(str, where))}]" if where else ""
-            print(f"{key}{index} = {text}")
+            tell(f"{key}{index} = {text}")
     return 0
 
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from conformance.render import visible
 from conformance.results import prepare_directory
+from conformance.screen import tell
 from oracle import canary
 
 HELP = "list the studies, or run one of them: an experiment with seeds, intervals and a picture"
@@ -54,8 +55,8 @@ def main(arguments: argparse.Namespace) -> int:
 
     if arguments.action == "list":
         for study in STUDIES.values():
-            print(f"{study.id:10} {study.title}")
-            print(wrapped(study.question, " " * 11))
+            tell(f"{study.id:10} {study.title}")
+            tell(wrapped(study.question, " " * 11))
         return 0
     prepare_directory(arguments.report_dir)
     canary.check("before the study")
@@ -89,12 +90,12 @@ def _run(name: str, folder: Path, *, quick: bool) -> int:
         found = study.run(run)
     results = as_json(study, found, quick=quick, trainer=trainer()[0], seconds=time.process_time() - start)
     write(results, folder)
-    print(f"{study.id}: {study.title}\n")
+    tell(f"{study.id}: {study.title}\n")
     if quick:
-        print(wrapped(f"Quick form: {of_the_quick_form(results)}") + "\n")
+        tell(wrapped(f"Quick form: {of_the_quick_form(results)}") + "\n")
     for line in found.answer:
-        print(wrapped(line) + "\n")
+        tell(wrapped(line) + "\n")
     for check in found.checks:
-        print(wrapped(f"{'holds' if check.holds else 'DOES NOT HOLD'}: {check.statement} ({check.detail})"))
-    print(f"\n{folder / 'study.html'}")
+        tell(wrapped(f"{'holds' if check.holds else 'DOES NOT HOLD'}: {check.statement} ({check.detail})"))
+    tell(f"\n{folder / 'study.html'}")
     return 0 if all(check.holds for check in found.checks) else 1
