@@ -223,11 +223,13 @@ def provoke(gradients, problem, fault):
         pass
 
 
-def disturbed(held):
-    """Which of the results that are still held was changed, or shares memory; or None."""
+def disturbed(held, new):
+    """Which of the results that are still held was changed, or shares memory with one from `new` on; or None."""
     for i, (name, array, was) in enumerate(held):
         if was is not None and array.tobytes() != was:
             return name + ": a later call changed what this one had returned"
+        if i < new:
+            continue
         for other, second, before in held[:i]:
             if {{name, other}} == {{"h", "o"}}:
                 continue  # without a readout they are one
@@ -238,8 +240,8 @@ def disturbed(held):
 
 def main():
     gradients = adapter(sys.argv[1] if len(sys.argv) > 1 else {place!r})
-    held = []
     for attempt in range(1, 13):  # a target that keeps state may answer rightly for a while
+        held = []
         answers = []
         claims = set()
         for problem, shapes in zip(map(given, PROBLEMS), SHAPES):
@@ -258,10 +260,11 @@ def main():
                 print("call", attempt, "-", fault)
                 return 1
             if HELD:
+                new = len(held)
                 held += [("the input " + name, array, None) for name, array in arrays(problem)]
                 results = [(key, np.asarray(answer[key])) for key in shapes if answer.get(key) is not None]
                 held += [(key, array, array.tobytes()) for key, array in results]
-                fault = disturbed(held)
+                fault = disturbed(held, new)
                 if fault:
                     print("call", attempt, "-", fault)
                     return 1
