@@ -47,6 +47,12 @@ class Limits:
     seconds: float = 60.0
     memory: int = 4 << 30
     start: float = 120.0
+    """Seconds for loading a target, or those for a problem where they are more."""
+
+    @property
+    def loading(self) -> float:
+        """Seconds until a target must be loaded."""
+        return max(self.seconds, self.start)
 
 
 class Worker:
@@ -77,7 +83,7 @@ class Worker:
     def reload(self) -> None:
         """Have the adapter loaded anew, without its memory; in the same process where there is one."""
         if self._process is not None:
-            self._started = self._exchange(self._start, {}, 1 << 20, self.limits.start)
+            self._started = self._exchange(self._start, {}, 1 << 20, self.limits.loading)
 
     def ask(self, message: Message, arrays: Arrays, most: int = 1 << 20) -> tuple[Message, Arrays]:
         """The answer to a request, of at most so many bytes. Raises: TargetCrash, TargetTimeout, ContractBroken."""
@@ -136,7 +142,7 @@ class Worker:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
-        self._started = self._exchange(self._start, {}, 1 << 20, self.limits.start)
+        self._started = self._exchange(self._start, {}, 1 << 20, self.limits.loading)
 
     def _exchange(self, message: Message, arrays: Arrays, most: int, seconds: float) -> Message:
         """Send a request and read its answer; whatever goes wrong ends the process."""

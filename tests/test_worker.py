@@ -175,10 +175,10 @@ def test_time_in_which_the_suite_itself_was_stopped_is_not_the_workers(monkeypat
     target.call.process.close()
 
 
-def rogue(how: str) -> Worker:
+def rogue(how: str, seconds: float = 1, start: float = 2) -> Worker:
     command = [sys.executable, str(ADAPTERS / "rogue_worker.py"), how, worker.__file__]
-    start = {"type": "start", "version": 1, "target": None}
-    return Worker(command, start, Limits(seconds=1, start=2))
+    first = {"type": "start", "version": 1, "target": None}
+    return Worker(command, first, Limits(seconds=seconds, start=start))
 
 
 ROGUES = {
@@ -188,6 +188,11 @@ ROGUES = {
     "late": (ContractBroken, "got that to request 1, want that to 2; each request has one answer"),
     "no-message": (ContractBroken, "no safetensors file with a message"),
 }
+
+
+def test_loading_may_take_as_long_as_a_problem():
+    with pytest.raises(TargetTimeout, match=r"no answer within 2\.5 s"):
+        rogue("never-starts", 2.5, 0.5).started()
 
 
 @pytest.mark.parametrize("how", sorted(ROGUES))

@@ -23,7 +23,11 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
         help="run adapters under this Python, of a virtual environment say; NumPy is all it needs",
     )
     parser.add_argument(
-        "--timeout", type=seconds, default=Limits.seconds, metavar="S", help="seconds a problem (default: 60)"
+        "--timeout",
+        type=seconds,
+        default=Limits.seconds,
+        metavar="S",
+        help="seconds a problem (default: 60); loading the target may take 120, or this where it is more",
     )
     parser.add_argument(
         "--in-process",
