@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bptt.files import to_bytes
 from bptt.problem import Problem, gradient_shapes
-from conformance.errors import ContractBroken, Declined, TargetCrash
+from conformance.errors import ContractBroken, Declined, TargetCrash, TargetStarved
 from conformance.render.terminal import shorten
 from conformance.targets import Target
 from conformance.workers import Local, Remote, malformed, request_for
@@ -165,7 +166,8 @@ class TargetBench:
         if kind == "unsupported":
             raise self._declines(problem, where, reason)
         if kind == "error":
-            raise TargetCrash(reason[:600])
+            starved = re.match(r"(raised )?[\w.]*MemoryError\b", reason)
+            raise (TargetStarved if starved else TargetCrash)(reason[:600])
         self._check_environment()
         if kind == "broken":
             raise ContractBroken(reason[:600])

@@ -22,7 +22,7 @@ from bptt.problem import NARROW, Problem
 from bptt.support import Support
 from conformance.bench import TargetBench, digest
 from conformance.cases import Saved
-from conformance.errors import ContractBroken, Declined, TargetCrash, TargetTimeout, UsageError, describe
+from conformance.errors import ContractBroken, Declined, TargetCrash, TargetStarved, TargetTimeout, UsageError, describe
 from conformance.render.terminal import many
 from conformance.stopping import STOP
 from conformance.willing import willing
@@ -72,6 +72,7 @@ class Outcome:
     companion  the problem that must be asked first, where it takes two to show the failure
     repeats    whether a freshly loaded target fails again
     stderr     the end of what a target had printed that crashed or hung
+    starved    whether memory was what a vast problem failed for, which says nothing of the target's answers
     suspect    the judgement of answers outside their own budgets, where that is not what was judged
     """
 
@@ -82,6 +83,7 @@ class Outcome:
     companion: Problem | None = None
     repeats: bool = True
     stderr: str = ""
+    starved: bool = False
     suspect: Judgement | None = None
 
     @property
@@ -134,6 +136,11 @@ def derive_seed(seed: int, property_id: str, cell: str, dtype: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
+def is_vast(problem: Problem) -> bool:
+    """Whether a matrix that is square in an axis, as softmax's Jacobian is in K, takes more than 1 GiB in float64."""
+    return max(problem.T * problem.B, problem.D, problem.H, problem.K) ** 2 * 8 > 1 << 30
+
+
 def judge(prop: Property, case: Case, bench: Bench, alone: bool = False) -> Outcome:
     """Check one case and say what became of it.
 
@@ -150,6 +157,9 @@ def judge(prop: Property, case: Case, bench: Bench, alone: bool = False) -> Outc
         return Outcome(case, "fail", message=str(error), companion=error.companion)
     except TargetTimeout as error:
         return Outcome(case, "timeout", message=str(error), stderr=error.stderr)
+    except TargetStarved as error:
+        vast = is_vast(case.problem)
+        return Outcome(case, "declined" if vast else "crash", message=str(error), stderr=error.stderr, starved=vast)
     except TargetCrash as error:
         return Outcome(case, "crash", message=str(error), stderr=error.stderr)
     except PrecisionExhausted as error:
@@ -404,6 +414,12 @@ class Search:
         finding = self.finding
         if outcome.verdict == "declined":
             finding.declined += 1
+            if outcome.starved:
+                p = outcome.case.problem
+                finding.notes.append(
+                    f"not judged at T={p.T} B={p.B} D={p.D} H={p.H} K={p.K}: the target took more memory than it is "
+                    "given, as a right one may that keeps a matrix square in an axis"
+                )
             return
         if outcome.verdict == "inconclusive" and self.narrow:
             finding.vague += 1

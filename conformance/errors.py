@@ -37,6 +37,10 @@ class TargetCrash(Exception):
         self.stderr = stderr
 
 
+class TargetStarved(TargetCrash):
+    """The target took more memory than it was given, or wanted more than there is."""
+
+
 class TargetTimeout(TargetCrash):
     """The target did not answer in time."""
 
@@ -45,6 +49,7 @@ __all__ = [
     "ContractBroken",
     "Declined",
     "TargetCrash",
+    "TargetStarved",
     "TargetTimeout",
     "TargetUnavailable",
     "UsageError",

@@ -25,7 +25,7 @@ import psutil
 
 from bptt.files import header_of
 from bptt.problem import Problem, gradient_shapes
-from conformance.errors import ContractBroken, TargetCrash, TargetTimeout
+from conformance.errors import ContractBroken, TargetCrash, TargetStarved, TargetTimeout
 from conformance.render.terminal import shorten
 from implementations import worker
 from implementations.worker import Arrays, Malformed, Message
@@ -253,7 +253,7 @@ class Worker:
             with contextlib.suppress(psutil.Error):
                 used += one.memory_info().rss
         if used > self.limits.memory:
-            raise TargetCrash(
+            raise TargetStarved(
                 f"took {_size(used)} of memory, expected at most {_size(self.limits.memory)}", self.stderr
             )
 
