@@ -43,6 +43,10 @@ SEVERAL = (
 """Where several axes are beyond a tile at once (T B too), where one is far beyond, and where tiles are full to the last
 entry; last, where a product's rows and columns are both past a multiple of 64, and a weight has more than 2^14 entries.
 """
+DISPATCHED = ((32, 1, 2, 32, 2), (4, 8, 2, 32, 2), (4, 1, 2, 129, 2), (65, 8, 2, 32, 2), (3, 3, 2, 65, 2))
+"""Sizes at which a fused path is taken only where several axes fit it; the last with rows that end early."""
+TAILS = (15, 31)
+"""Units one short of full vectors, for every activation."""
 TILE = 16
 BLOCKS = (
     *(Truncation("window", k=17), Truncation("chunk", k=9), Truncation("chunk", k=20)),
@@ -67,7 +71,9 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
     yield from extra_problems(support, cell, dtype, shape, turns)
     yield from _empty_rows(support, cell, dtype, shape)
     yield from _several(support, cell, dtype, shape)
+    yield from _dispatched(support, cell, dtype, shape)
     yield from _ordered_rows(support, cell, dtype, shape)
+    yield from _rows_end_with_blocks(support, cell, dtype, shape)
     yield from _long_blocks(support, cell, dtype, shape)
     yield from _wide(support, cell, dtype, shape)
     yield from corner_problems(support, cell, dtype, shape)
@@ -86,6 +92,40 @@ def _several(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[
         problem = generic(4000 + i, support, cell, dtype, sizes, names)
         if problem is not None:
             yield problem if problem.loss.kind != "cross_entropy" else labelled(problem)
+
+
+def _dispatched(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Without truncation, for sizes of which only all together take a kernel's other path; and tails."""
+    plain: dict[str, Any] = {
+        "readouts": shape.readouts[0],
+        "losses": shape.losses[0],
+        "truncations": shape.truncations[0],
+    }
+    plain |= {"reductions": (shape.reductions or ("sum",))[0], "activations": shape.activations[0]}
+    for i, sizes in enumerate(DISPATCHED):
+        problem = generic(4500 + 2 * i, support, cell, dtype, sizes, plain)
+        if problem is not None and sizes == DISPATCHED[-1] and shape.lengths:
+            yield replace(problem, lengths=np.array([3, 2, 1]))
+        elif problem is not None:
+            yield problem
+    for i, (H, activation) in enumerate(itertools.product(TAILS, shape.activations)):
+        problem = generic(4600 + 2 * i, support, cell, dtype, (4, 2, 2, H, 2), {**plain, "activations": activation})
+        if problem is not None:
+            yield problem
+
+
+def _rows_end_with_blocks(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Rows that end with a chunk or a block of four steps, early and late."""
+    if not shape.lengths:
+        return
+    names = {"readouts": shape.readouts[0], "losses": shape.losses[0], "activations": shape.activations[0]}
+    names |= {"reductions": (shape.reductions or ("sum",))[0]}
+    for i, cut in enumerate((Truncation("chunk", k=4), Truncation("periodic", k1=4, k2=5))):
+        if cut.kind in shape.truncations:
+            wanted = {**names, "truncations": cut.kind}
+            problem = generic(5100 + 2 * i, support, cell, dtype, (12, 3, 2, 3, 3), wanted)
+            if problem is not None:
+                yield replace(problem, lengths=np.array([12, 4, 8]), truncation=cut)
 
 
 def _wide(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:

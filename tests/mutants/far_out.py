@@ -356,6 +356,24 @@ bias_of_far_rows = _spoil("db_y", lambda p: _outputs(p) > 0 and _sizes(p)[1] > 6
 states_of_1024_steps = _spoil("dW_hh", lambda p: _sizes(p)[0] > 1024)
 certain_probabilities = _spoil("db_h", _is_certain)
 
+persistent_path_of_32_units = _spoil("dh0", lambda p: p.x.shape[0] >= 32 and p.params["b_h"].shape[0] % 32 == 0)
+fused_path_of_full_rows_and_units = _spoil(
+    "db_h", lambda p: p.x.shape[0] > 3 and p.x.shape[1] % 8 == 0 and p.params["b_h"].shape[0] % 32 == 0
+)
+far_units_of_three_steps = _spoil("dW_hh", lambda p: p.x.shape[0] > 2 and p.params["b_h"].shape[0] > 128)
+early_ends_of_far_units = _spoil(
+    "db_h", lambda p: p.params["b_h"].shape[0] > 64 and p.lengths is not None and bool((p.lengths < p.x.shape[0]).any())
+)
+units_one_short_of_a_vector = _spoil("h", lambda p: p.params["b_h"].shape[0] > 14 and p.params["b_h"].shape[0] % 8 == 7)
+early_ends_with_a_chunk = _spoil("db_h", lambda p: _some_end_with_a_chunk(p.x.shape[0], p.truncation, p.lengths))
+three_axes_at_once = _spoil("db_h", lambda p: p.x.shape[0] > 64 and p.x.shape[1] > 7 and p.params["b_h"].shape[0] > 31)
+
+
+def _some_end_with_a_chunk(T, cut, lengths):
+    if cut.kind != "chunk" or cut.k < 4 or lengths is None:
+        return False
+    return bool(((lengths > 0) & (lengths < T) & (lengths % cut.k == 0)).any())
+
 
 def unlikely_labels(problem):
     """The loss is told as if a label's probability were at least 1e-7."""
@@ -484,8 +502,15 @@ MEETING = (
     "certain_probabilities",
     "unlikely_labels",
     "tanh_is_1_beyond_15",
+    "persistent_path_of_32_units",
+    "fused_path_of_full_rows_and_units",
+    "far_units_of_three_steps",
+    "early_ends_of_far_units",
+    "units_one_short_of_a_vector",
+    "early_ends_with_a_chunk",
+    "three_axes_at_once",
 )
-"""Bugs where two sizes are past a tile or a counter together, and of labels; a sixth attack had brought them."""
+"""Bugs where several sizes are past a tile or a counter together, and of labels; two later attacks had brought them."""
 BEYOND = (
     "far_states_of_a_pure_kernel",
     "far_rows_of_squares",
