@@ -12,9 +12,14 @@ from setuptools import Extension, setup  # type: ignore[import-untyped]
 SOURCES = {"implementations._bptt_c": Path("implementations/csrc"), "oracle._steps": Path("oracle/csrc")}
 
 # No -ffast-math (it reorders sums and flushes subnormals) and no -march=native (wheels travel; the kernel is built for
-# each instruction set and chooses when it runs). A product may be fused with an addition, which -std=c11 forbids.
-UNIX_FLAGS = ["-std=c11", "-O3", "-ffp-contract=fast", "-pthread", "-Wall", "-Wextra", "-Wpedantic"]
-FLAGS = ["/std:c11", "/O2"] if sys.platform == "win32" else UNIX_FLAGS
+# each instruction set and chooses when it runs). In the kernel a product may be fused with an addition; in the oracle
+# it must not be: there, what a rounding took is computed from the rounded value.
+UNIX_FLAGS = ["-std=c11", "-O3", "-pthread", "-Wall", "-Wextra", "-Wpedantic"]
+WINDOWS_FLAGS = ["/std:c11", "/O2", "/fp:precise"]
+FLAGS = {
+    name: WINDOWS_FLAGS if sys.platform == "win32" else [*UNIX_FLAGS, f"-ffp-contract={contract}"]
+    for name, contract in (("implementations._bptt_c", "fast"), ("oracle._steps", "off"))
+}
 
 # One wheel for Python 3.11 and later; free-threaded builds have no limited API and get a wheel of their own.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -26,7 +31,7 @@ setup(
             sources=[path.as_posix() for path in sorted(folder.glob("*.c"))],
             depends=[path.as_posix() for path in sorted(folder.glob("*.h"))],
             define_macros=[("Py_LIMITED_API", "0x030b0000")] if LIMITED else [],
-            extra_compile_args=FLAGS,
+            extra_compile_args=FLAGS[name],
             extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
             py_limited_api=LIMITED,
             optional=True,

@@ -39,13 +39,17 @@ ROADS: dict[str, Callable[[Unrolled], dict[str, Matrix]]] = {
 
 @dataclass
 class Solution:
-    """The exact values of a problem's loss, states, outputs and gradients in N; `values[key]` is flat, in C order."""
+    """The exact values of a problem's loss, states, outputs and gradients in N; `values[key]` is flat, in C order.
+
+    known: what the budget needs of it, where that is at hand already: a `Rounded` of oracle.budget.graph.
+    """
 
     problem: Problem
     N: Numbers
     values: dict[str, list[Scalar]]
     unrolled: Unrolled
     _near: dict[str, tuple[Floats, Floats, Floats]] = field(default_factory=dict)
+    known: Any = None
 
     def near(self, key: str) -> tuple[Floats, Floats, Floats]:
         """(hi, lo, rad), each of the array's shape: the exact value is within rad of hi + lo.
@@ -60,6 +64,23 @@ class Solution:
             columns = np.array(rows, dtype=np.float64).reshape(len(rows), 3).T
             self._near[key] = (columns[0].reshape(shape), columns[1].reshape(shape), columns[2].reshape(shape))
         return self._near[key]
+
+    def state(self, name: str, t: int) -> Floats:
+        """The state after step t = 0..T, (B,H), rounded to float64."""
+        if t > 0:
+            after: Floats = self.near(name)[0][t - 1]
+            return after
+        before: NDArray[Any] | None = getattr(self.problem, f"{name}0")
+        return np.zeros((self.problem.B, self.problem.H)) if before is None else before.astype(np.float64)
+
+    def adjoint(self, name: str) -> Floats:
+        """(T,B,H): dL/dstate after each step, as the truncation has it, rounded to float64."""
+        problem = self.problem
+        out = np.zeros((problem.T, problem.B, problem.H))
+        with scope(self.N):
+            for t, adjoints in self.unrolled.adjoints.items():  # of the steps that some error reaches
+                out[t - 1] = np.array([float(value) for value in adjoints[name].data]).reshape(out.shape[1:])
+        return out
 
 
 def scope(N: Numbers) -> AbstractContextManager[Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from bptt.problem import Problem
 from oracle.budget import Budget, Model, budget
 from oracle.budget.graph import Floats
+from oracle.pairs import PairSolution, solve_in_pairs
 from oracle.solution import Solution, decided
 
 CONCLUSIVE = {"float64": 2.0**-8, "float32": 2.0**-8, "float16": 2.0**-2, "bfloat16": 2.0**-2}
@@ -99,7 +100,7 @@ def find_truth(problem: Problem, model: Model) -> Truth:
 
     def enough(solution: Solution) -> bool:
         found.clear()
-        if not _bounded(solution):
+        if not isinstance(solution, PairSolution) and not _bounded(solution):
             return False
         bounds = budget(solution, model)
         found[:] = [bounds]
@@ -111,7 +112,8 @@ def find_truth(problem: Problem, model: Model) -> Truth:
                 return False
         return True
 
-    solution = decided(problem, enough)
+    pairs = solve_in_pairs(problem)
+    solution = pairs if pairs is not None and enough(pairs) else decided(problem, enough)
     if not found or found[0] is None or solution.N.name == "rational":
         found[:] = [budget(solution, model)]
     return Truth(problem, solution, found[0])

@@ -17,7 +17,6 @@ from hypothesis.strategies import SearchStrategy
 
 from bptt.problem import Problem
 from bptt.support import Support
-from oracle.solution import scope
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, of_sums
 from properties.recipe import Draw, Recipe
@@ -73,9 +72,7 @@ def steps_of(problem: Problem, start: int, stop: int, bench: Bench) -> Problem:
     solution, loss = bench.truth(problem).solution, problem.loss
     initial: dict[str, Any] = {}
     for name in problem.spec.states:
-        with scope(solution.N):
-            exact = [float(value) for value in solution.unrolled.states[name][start].data]
-        rounded = to_dtype(np.array(exact).reshape(problem.B, problem.H), problem.dtype)
+        rounded = to_dtype(solution.state(name, start), problem.dtype)
         initial[f"{name}0"] = getattr(problem, f"{name}0") if start == 0 else rounded
     sliced: dict[str, Any] = {}
     for name in ("g", "target"):

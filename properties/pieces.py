@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from bptt.problem import Loss, Problem, gradient_shapes
 from bptt.support import Support
-from oracle.solution import scope
 from properties.base import Bench
 from properties.strategies import Array, to_dtype
 
@@ -105,9 +104,4 @@ def padding(problem: Problem) -> NDArray[np.bool_]:
 def exact_states(problem: Problem, bench: Bench, t: int) -> dict[str, Array]:
     """The exact states after step t, by name, (B,H), rounded to the dtype; for t = 0 those that are given."""
     solution = bench.truth(problem).solution
-    out = {}
-    with scope(solution.N):
-        for name in problem.spec.states:
-            exact = [float(value) for value in solution.unrolled.states[name][t].data]
-            out[name] = to_dtype(np.array(exact).reshape(problem.B, problem.H), problem.dtype)
-    return out
+    return {name: to_dtype(solution.state(name, t), problem.dtype) for name in problem.spec.states}

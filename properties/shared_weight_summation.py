@@ -20,7 +20,7 @@ from hypothesis.strategies import SearchStrategy
 from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support
-from oracle.solution import Solution, scope
+from oracle.solution import Solution
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, of_sums
 from properties.recipe import Draw, Recipe
@@ -149,13 +149,9 @@ def boundary_values(solution: Solution, problem: Problem) -> tuple[dict[str, Arr
     """The exact states before each step and the adjoints after it, by name, (T,B,H), rounded to float64."""
     before: dict[str, Array] = {}
     arriving: dict[str, Array] = {}
-    shape = (problem.T, problem.B, problem.H)
-    with scope(solution.N):
-        for name in problem.spec.states:
-            states = solution.unrolled.states[name][:-1]
-            adjoints = [solution.unrolled.adjoints[t][name] for t in range(1, problem.T + 1)]
-            before[name] = np.array([[float(v) for v in m.data] for m in states]).reshape(shape)
-            arriving[name] = np.array([[float(v) for v in m.data] for m in adjoints]).reshape(shape)
+    for name in problem.spec.states:
+        before[name] = np.stack([solution.state(name, t) for t in range(problem.T)])
+        arriving[name] = solution.adjoint(name)
     return before, arriving
 
 

@@ -20,7 +20,7 @@ from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
 from oracle.ball_numbers import BallNumbers
-from oracle.solution import scope, solve
+from oracle.solution import solve
 from oracle.truth import Truth
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import Part, against_truth, of_sums
@@ -159,9 +159,7 @@ def _chunks(problem: Problem, bench: Bench) -> list[Problem]:
         stop = min(problem.T, start + k)
         initial: dict[str, Array | None] = {}
         for name in problem.spec.states:
-            with scope(solution.N):
-                exact = [float(v) for v in solution.unrolled.states[name][start].data]
-            rounded = to_dtype(np.array(exact).reshape(problem.B, problem.H), problem.dtype)
+            rounded = to_dtype(solution.state(name, start), problem.dtype)
             initial[name] = getattr(problem, f"{name}0") if start == 0 else rounded
         ends_here = (lengths > start) & (lengths <= stop)
         finals: dict[str, Any] = {}

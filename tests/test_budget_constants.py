@@ -18,7 +18,7 @@ from bptt.problem import Loss, Problem
 from oracle.ball_numbers import BallNumbers
 from oracle.budget import Budget, Model, budget
 from oracle.budget.forward import conversion, underflow
-from oracle.budget.graph import build_graph
+from oracle.budget.graph import build_graph, rounded
 from oracle.budget.loss import _cross_entropy, _final, loss_probes
 from oracle.budget.model import INFLATE
 from oracle.solution import solve
@@ -260,7 +260,9 @@ def test_cross_entropy(y, model):
     o, D, R, w, terms = (math.log(3), 0.0), (3.0, 5.0), (1.0, 2.0), 0.5, 7.0
     wide = [np.array([[part]]) for part in (o, D, R)]
     active = np.ones((1, 1, 1), bool)
-    found = _cross_entropy(solution.unrolled, model, wide[0], (wide[1], wide[2]), np.full((1, 1, 1), w), active, terms)
+    found = _cross_entropy(
+        rounded(solution.unrolled), model, wide[0], (wide[1], wide[2]), np.full((1, 1, 1), w), active, terms
+    )
     p = (0.75, 0.25)
     c = 2 + 6 * ULP + 4 + (2 * ULP + 3) * (math.log(3) + U * 3 + math.log(2))
     spread = math.exp(2 * U * 5)
@@ -283,7 +285,7 @@ def test_cross_entropy(y, model):
 def test_probes_of_a_softmax():
     """(26): the image of the state's error in p, diag p - p^T p, and the roundings of it in float64."""
     solution = solve(two_classes(np.array([[0]])), BallNumbers(200))
-    (probe,) = loss_probes(solution.unrolled, 2).values()
+    (probe,) = loss_probes(rounded(solution.unrolled), 2).values()
     assert near(probe.signed[0, 0], np.array([[3, -3], [-3, 3]]) / 16)
     assert near(probe.absolute[0, 0], np.array([[21, 3], [3, 5]]) / 16)
     assert near(probe.roundings, 4 * 2 + 4 * math.log(3) + 64)
@@ -295,7 +297,7 @@ def test_final_cotangents_in_the_loss():
     loss = Loss("cotangent", g=one(0.0, 1, 1, 2), g_h_final=np.array([[-3.0, 1.0]]))
     problem = Problem("elman", params, one(2.0, 1, 1, 1), loss, activation="identity", h0=np.zeros((1, 2)))
     unrolled = solve(problem, BallNumbers(200)).unrolled
-    error, size = _final(unrolled, MODEL, "h", np.array([[5.0, 7.0]]), 11.0)
+    error, size = _final(rounded(unrolled), MODEL, "h", np.array([[5.0, 7.0]]), 11.0)
     sizes = 3 * (0.5 + U * 5), 1 * (2 + U * 7)
     assert near(error, 3 * 5 + 1 * 7 + 11 * sum(sizes))
     assert near(size, sum(sizes))

@@ -19,6 +19,7 @@ from oracle.budget import Budget, Model, backward, budget, compiled, forward
 from oracle.budget.graph import build_graph
 from oracle.budget.model import INFLATE
 from oracle.solution import Solution, solve
+from oracle.truth import find_truth
 from properties.corners import corner_problems
 from properties.long_range import long_range_problems
 from properties.pairwise import pairwise_problems
@@ -157,19 +158,17 @@ class Recorder:
     def __init__(self, loops: Any) -> None:
         self.loops, self.given = loops, {}
 
-    def forward(self, *given: Any) -> None:
-        """Keep, and go on."""
-        self.given["forward"] = given
-        self.loops.forward(*given)
+    def __getattr__(self, name: str) -> Any:
+        def call(*given: Any) -> None:
+            self.given[name] = given
+            getattr(self.loops, name)(*given)
 
-    def backward(self, *given: Any) -> None:
-        """Keep, and go on."""
-        self.given["backward"] = given
-        self.loops.backward(*given)
+        return call
 
 
 @pytest.fixture(params=[(cell, name) for cell in ("elman", "lstm_peephole", "lstm_1997", "gru_reset_after") for name in
-                        ("forward", "backward")], ids="-".join)  # fmt: skip
+                        ("forward", "backward", "pairs_forward", "pairs_backward")] + [("gru_reset_before", "product"),
+                        ("elman", "entrywise")], ids="-".join)  # fmt: skip
 def tape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int], bytes, list[Any]]:
     """A loop, and what it was given for a small problem."""
     if compiled.LOOPS is None:
@@ -179,7 +178,7 @@ def tape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
     with monkeypatch.context() as patched:
         patched.setattr(compiled, "LOOPS", recorder)
         cut = Truncation("cec") if cell == "lstm_1997" else Truncation("window", k=2)
-        budget(solve(small(cell, truncation=cut), BallNumbers(128)), Model())
+        assert find_truth(small(cell, truncation=cut), Model()).solution.known is not None
     numbers, reals, arrays = recorder.given[name]
     return getattr(compiled.LOOPS, name), list(array("q", numbers)), reals, arrays
 
@@ -189,8 +188,9 @@ def test_tape_that_ends_too_soon_is_refused(tape: tuple[Any, list[int], bytes, l
     for length in range(len(numbers)):
         with pytest.raises(ValueError, match=r"^tape: "):
             loop(array("q", numbers[:length]).tobytes(), reals, arrays)
-    with pytest.raises(ValueError, match=r"^tape: "):
-        loop(array("q", numbers).tobytes(), b"", arrays)
+    if reals:
+        with pytest.raises(ValueError, match=r"^tape: "):
+            loop(array("q", numbers).tobytes(), b"", arrays)
 
 
 def test_arrays_that_are_not_as_the_tape_says_are_refused(tape: tuple[Any, list[int], bytes, list[Any]]) -> None:

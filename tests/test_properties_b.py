@@ -100,9 +100,10 @@ def test_symmetry_holds_of_the_exact_solutions(prop, cell, monkeypatch):
 
 def test_sums_take_rationals_beside_balls():
     bench = TargetBench(in_process("numpy"), "float64")
-    tiny = 2.0**-600  # 1 - 1 + tiny - tiny is 0 for rationals, and undecided for balls
-    params = {"W_xh": np.ones((3, 1)), "W_hh": np.ones((1, 1)), "b_h": np.zeros(1)}
-    x, h0, loss = np.array([[[1, -1, tiny]]]), np.array([[-tiny]]), Loss("cotangent", g=np.ones((1, 1, 1)))
+    small, tiny = 2.0**-300, 2.0**-600  # 1 + small + tiny - 1 - small - tiny is 0 for rationals, undecided for balls
+    params = {"W_xh": np.ones((5, 1)), "W_hh": np.ones((1, 1)), "b_h": np.zeros(1)}
+    x, h0 = np.array([[[1, small, tiny, -1, -small]]]), np.array([[-tiny]])
+    loss = Loss("cotangent", g=np.ones((1, 1, 1)))
     kink = Problem("elman", params, x, loss, h0, None, "relu")
     beyond = replace(kink, h0=h0 + 1)
     assert bench.truth(kink).solution.N.name != bench.truth(beyond).solution.N.name

@@ -16,7 +16,7 @@ from bptt.problem import gradient_shapes
 from bptt.truncation import Truncation, sweeps
 from oracle.budget.backward import BackwardErrors, Seeds, backward_errors
 from oracle.budget.forward import forward_errors
-from oracle.budget.graph import Floats, Graph, build_graph
+from oracle.budget.graph import Floats, Graph, rounded
 from oracle.budget.loss import LossErrors, loss_errors, loss_probes
 from oracle.budget.model import INFLATE, Model
 from oracle.solution import Solution
@@ -47,13 +47,14 @@ def budget(solution: Solution, model: Model) -> Budget:
 
 
 def _budget(solution: Solution, model: Model) -> Budget:
-    unrolled, problem = solution.unrolled, solution.problem
+    problem = solution.problem
     T, B, H, S = problem.T, problem.B, problem.H, problem.H * len(problem.spec.states)
-    graph = build_graph(unrolled)
-    forward = forward_errors(graph, model, loss_probes(unrolled, graph.S))
+    solved = solution.known if solution.known is not None else rounded(solution.unrolled)
+    graph = solved.graph
+    forward = forward_errors(graph, model, loss_probes(solved, graph.S))
     states = forward.states[1:]
     h = graph.places[graph.outputs["h"]].value
-    loss = loss_errors(unrolled, model, h, states, forward.probes)
+    loss = loss_errors(solved, model, h, states, forward.probes)
     seeds = _seeds(solution, graph, model, loss)
     lengths = problem.row_lengths
     passes = sweeps(problem.truncation, lengths, T)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bptt.problem import Problem
 from oracle.numbers import Matrix
 from oracle.trace import Node
 from oracle.unrolled import Unrolled
@@ -66,6 +67,26 @@ class Graph:
         return sum(self.places[i].value.shape[-1] for i in self.inputs.values())
 
 
+@dataclass
+class Rounded:
+    """What a budget needs of a solution, rounded to float64: the graph, o and dL/do (T,B,K), the last states (B,H)."""
+
+    problem: Problem
+    graph: Graph
+    outputs: Floats
+    cotangents: Floats
+    last: dict[str, Floats]
+
+
+def rounded(unrolled: Unrolled) -> Rounded:
+    """Of a problem's trace."""
+    problem = unrolled.problem
+    shape = (problem.T, problem.B, problem.K)
+    last = {name: floats(values[-1]) for name, values in unrolled.states.items()}
+    outputs, cotangents = floats(unrolled.outputs).reshape(shape), floats(unrolled.cotangents).reshape(shape)
+    return Rounded(problem, build_graph(unrolled), outputs, cotangents, last)
+
+
 def slope_of(op: str, a: Floats) -> Floats:
     """phi'(a) in float64, with full relative accuracy: from exp(-|a|), never as a difference."""
     if op == "identity":
@@ -118,11 +139,11 @@ def build_graph(unrolled: Unrolled) -> Graph:
         np.arange(T)[:, None] < lengths[None, :],
         prelude,
     )
-    _count_consumers(graph, unrolled.problem.K if unrolled.problem.readout == "linear" else 1)
+    count_consumers(graph, unrolled.problem.K if unrolled.problem.readout == "linear" else 1)
     return graph
 
 
-def _count_consumers(graph: Graph, readout: int) -> None:
+def count_consumers(graph: Graph, readout: int) -> None:
     """How many terms make up each adjoint: W's columns for a product, one for an entrywise use, K for the readout.
 
     A state is one sum, of its uses in its own step, in the next one, and in the readout, in any order: a loop may add

@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 
 from bptt.losses import row_weights
 from oracle.budget.forward import Probe
-from oracle.budget.graph import Floats, floats
+from oracle.budget.graph import Floats, Rounded
 from oracle.budget.model import Model
-from oracle.unrolled import Unrolled
 
 
 @dataclass
@@ -50,15 +49,15 @@ class LossErrors:
     peak: float
 
 
-def loss_probes(unrolled: Unrolled, S: int) -> dict[str, Probe]:
+def loss_probes(solved: Rounded, S: int) -> dict[str, Probe]:
     """What the error e of the state, (S,), is to be multiplied with: to give its image in o, in dL/do and in dL/dh."""
-    problem = unrolled.problem
+    problem = solved.problem
     T, B, H, K = problem.T, problem.B, problem.H, problem.K
     kind, linear = problem.loss.kind, problem.readout == "linear"
     if not linear and kind != "cross_entropy":
         return {}
     W = np.zeros((S, K))
-    W[:H] = floats(unrolled.leaves["W_hy"].value) if linear else np.eye(K)
+    W[:H] = problem.params["W_hy"] if linear else np.eye(K)
     W_abs, back = np.abs(W), W[:H].T
     shape = (T, B, S, K)
     probes = {"o": Probe(np.broadcast_to(W, shape), np.broadcast_to(W_abs, shape))} if linear else {}
@@ -68,9 +67,9 @@ def loss_probes(unrolled: Unrolled, S: int) -> dict[str, Probe]:
         twice, to_h = 2 * problem.loss.scale * np.broadcast_to(w, (T, B, 1, 1)), (W @ back, W_abs @ np.abs(back))
         probes["dh"] = Probe(twice * to_h[0], twice * to_h[1], 2 * K)
     elif kind == "cross_entropy":
-        o = floats(unrolled.outputs).reshape(T, B, K)
+        o = solved.outputs
         p, _ = _softmax(o)
-        y = w[..., 0] * _probabilities(unrolled).sum(axis=-1, keepdims=True)
+        y = w[..., 0] * _probabilities(solved).sum(axis=-1, keepdims=True)
         yp = (y * p)[:, :, None, :]
         mean = p[:, :, None, :] @ W.T[None, None]  # (T,B,1,S): sum_j p_j W_ij
         mean_abs = p[:, :, None, :] @ W_abs.T[None, None]
@@ -91,23 +90,22 @@ def _softmax(o: Floats) -> tuple[Floats, Floats]:
     return powers / total, shifted - np.log(total)
 
 
-def _probabilities(unrolled: Unrolled) -> Floats:
+def _probabilities(solved: Rounded) -> Floats:
     """The target y, (T,B,K): probabilities, or 1 at a class."""
-    target, K = unrolled.problem.loss.target, unrolled.problem.K
+    target, K = solved.problem.loss.target, solved.problem.K
     assert target is not None
     return (target if target.ndim == 3 else np.arange(K) == target[:, :, None]).astype(np.float64)
 
 
-def loss_errors(unrolled: Unrolled, model: Model, h: Floats, states: Floats, probes: dict[str, Floats]) -> LossErrors:
+def loss_errors(solved: Rounded, model: Model, h: Floats, states: Floats, probes: dict[str, Floats]) -> LossErrors:
     """Shapes: h (T,B,H), the exact states h_t, and the error bounds of the whole states, (T,B,S), and of the probes."""
-    problem = unrolled.problem
+    problem = solved.problem
     T, B, H, K = problem.T, problem.B, problem.H, problem.K
     active = (np.arange(T)[:, None] < problem.row_lengths[None, :])[:, :, None]
-    o = floats(unrolled.outputs).reshape(T, B, K)
-    do = floats(unrolled.cotangents).reshape(T, B, K)
+    o, do = solved.outputs, solved.cotangents
     Dh = states[:, :, :H]
     if problem.readout == "linear":
-        W, b = np.abs(floats(unrolled.leaves["W_hy"].value)), np.abs(floats(unrolled.leaves["b_y"].value))[0]
+        W, b = (np.abs(problem.params[name].astype(np.float64)) for name in ("W_hy", "b_y"))
         sums = np.abs(h) @ W + b
         flushed = (np.abs(h) + model.u * Dh) @ model.read(W) + model.read(b)
         sums, image = sums + model.u * (Dh @ W), probes["o"]
@@ -130,7 +128,7 @@ def loss_errors(unrolled: Unrolled, model: Model, h: Floats, states: Floats, pro
         total = float((g * D + errors * sizes + terms * g * sizes).sum())
         peak = float((g * sizes).sum())
         for i, name in enumerate(problem.spec.states):
-            error, size = _final(unrolled, model, name, states[-1, :, i * H : (i + 1) * H], terms)
+            error, size = _final(solved, model, name, states[-1, :, i * H : (i + 1) * H], terms)
             total, peak = total + error, peak + size
     elif loss.kind == "squared_error":
         assert loss.scale is not None and loss.target is not None
@@ -146,7 +144,7 @@ def loss_errors(unrolled: Unrolled, model: Model, h: Floats, states: Floats, pro
         sizes = sizes**2
         peak = float(sizes.sum())
     else:
-        local, scale, total, peak = _cross_entropy(unrolled, model, o, (D, R), w, active, terms)
+        local, scale, total, peak = _cross_entropy(solved, model, o, (D, R), w, active, terms)
         errors = local + probes["do"]
         in_h = probes.get("dh", probes["do"])
     total += model.lost(count)
@@ -163,7 +161,7 @@ def loss_errors(unrolled: Unrolled, model: Model, h: Floats, states: Floats, pro
 
 
 def _cross_entropy(
-    unrolled: Unrolled,
+    solved: Rounded,
     model: Model,
     o: Floats,
     bounds: tuple[Floats, Floats],
@@ -173,7 +171,7 @@ def _cross_entropy(
 ) -> tuple[Floats, Floats, float, float]:
     """The local error of dL/do, its scale, the error of the loss, and the size of its terms."""
     D, R = bounds
-    K, y = unrolled.problem.K, _probabilities(unrolled)
+    K, y = solved.problem.K, _probabilities(solved)
     p, log_p = _softmax(o)
     log_p = np.abs(log_p)
     largest = (np.abs(o) + model.u * D).max(axis=-1, keepdims=True)
@@ -192,10 +190,10 @@ def _cross_entropy(
     return errors, w * (sum_y * p + y), float(np.where(active, each, 0.0).sum()), peak
 
 
-def _final(unrolled: Unrolled, model: Model, name: str, D: Floats, terms: float) -> tuple[float, float]:
+def _final(solved: Rounded, model: Model, name: str, D: Floats, terms: float) -> tuple[float, float]:
     """The error of <g_final, state_final> and the size of its terms, from the state's bound D (B,H)."""
-    final = getattr(unrolled.problem.loss, f"g_{name}_final")
+    final = getattr(solved.problem.loss, f"g_{name}_final")
     if final is None:
         return 0.0, 0.0
-    g, size = np.abs(final.astype(np.float64)), np.abs(floats(unrolled.states[name][-1])) + model.u * D
+    g, size = np.abs(final.astype(np.float64)), np.abs(solved.last[name]) + model.u * D
     return float((g * D + (model.read(g) + terms * g) * size).sum()), float((g * size).sum())

@@ -1,10 +1,12 @@
-/* module.c: the Python module oracle._steps: the step loops of the budget. Limited API of CPython 3.11, no NumPy headers.
+/* module.c: the Python module oracle._steps: the step loops of the budget, and a problem in balls of pairs. Limited API
+   of CPython 3.11, no NumPy headers.
 
-       forward(tape, reals, arrays)    oracle/budget/forward.py
-       backward(tape, reals, arrays)   oracle/budget/backward.py
+       forward(tape, reals, arrays)         oracle/budget/forward.py
+       backward(tape, reals, arrays)        oracle/budget/backward.py
+       pairs_forward(tape, reals, arrays)   oracle/pairs.py; so are pairs_backward, entrywise, product
 
    tape is bytes of int64, reals bytes of float64, and arrays a sequence of C-contiguous buffers of float64, all as
-   oracle/budget/compiled.py writes them: see tape.h. Results are written into the arrays. ValueError says what of a tape
+   oracle/budget/compiled.py and oracle/pairs.py write them: see tape.h. Results are written into the arrays. ValueError says what of a tape
    is wrong, before anything is computed. The GIL is released while it is. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -99,9 +101,33 @@ static PyObject *call_backward(PyObject *module, PyObject *arguments) {
     return run(arguments, backward_bounds);
 }
 
+static PyObject *call_pairs_forward(PyObject *module, PyObject *arguments) {
+    (void)module;
+    return run(arguments, pairs_forward);
+}
+
+static PyObject *call_pairs_backward(PyObject *module, PyObject *arguments) {
+    (void)module;
+    return run(arguments, pairs_backward);
+}
+
+static PyObject *call_entrywise(PyObject *module, PyObject *arguments) {
+    (void)module;
+    return run(arguments, pairs_entrywise);
+}
+
+static PyObject *call_product(PyObject *module, PyObject *arguments) {
+    (void)module;
+    return run(arguments, pairs_product);
+}
+
 static PyMethodDef METHODS[] = {
     {"forward", call_forward, METH_VARARGS, "forward(tape, reals, arrays): the steps of the forward errors."},
     {"backward", call_backward, METH_VARARGS, "backward(tape, reals, arrays): the passes of the backward errors."},
+    {"pairs_forward", call_pairs_forward, METH_VARARGS, "pairs_forward(tape, reals, arrays): the steps in balls."},
+    {"pairs_backward", call_pairs_backward, METH_VARARGS, "pairs_backward(tape, reals, arrays): the passes in balls."},
+    {"entrywise", call_entrywise, METH_VARARGS, "entrywise(tape, reals, arrays): operations on arrays of balls."},
+    {"product", call_product, METH_VARARGS, "product(tape, reals, arrays): a product of matrices of balls."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -110,7 +136,7 @@ static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
 static PyModuleDef MODULE = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_steps",
-    .m_doc = "The step loops of the budget, compiled; see oracle/budget/compiled.py.",
+    .m_doc = "The step loops of the budget, and problems in pairs; see oracle/budget/compiled.py and oracle/pairs.py.",
     .m_methods = METHODS,
     .m_slots = SLOTS,
 };

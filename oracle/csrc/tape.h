@@ -62,4 +62,9 @@ static inline double most(double a, double b) { return a >= b || a != a ? a : b;
 int forward_bounds(tape *from, arena *memory);
 int backward_bounds(tape *from, arena *memory);
 
+int pairs_forward(tape *from, arena *memory);
+int pairs_backward(tape *from, arena *memory);
+int pairs_entrywise(tape *from, arena *memory);
+int pairs_product(tape *from, arena *memory);
+
 #endif
