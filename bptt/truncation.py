@@ -14,6 +14,7 @@ Source of `periodic`: Williams and Peng (1990), BPTT(h; h'). Steps count from 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,20 +109,27 @@ def sweeps(truncation: Truncation, lengths: NDArray[np.int64], T: int) -> list[S
     Shapes: lengths (B,), 0 <= length <= T. Each (t, b) with t <= length is a seed of exactly one sweep.
     Source: ours, from the mask alone.
     """
+    return list(_sweeps(truncation, tuple(lengths.tolist()), T))
+
+
+@lru_cache(maxsize=4)
+def _sweeps(truncation: Truncation, lengths: tuple[int, ...], T: int) -> tuple[Sweep, ...]:
+    """Kept, since a problem's solution and its budget ask for the same passes. The arrays are read-only."""
     B = len(lengths)
-    rows: list[list[tuple[int, list[int]]]] = []  # for each row: (first step, the losses that reach back to it)
-    for length in lengths.tolist():
+    known: dict[int, list[tuple[int, list[int]]]] = {}  # by length: (first step, the losses that reach back to it)
+    for length in set(lengths):
         by_first: dict[int, list[int]] = {}
         for t in range(1, length + 1):
-            by_first.setdefault(truncation.first(t, length), []).append(t)
-        rows.append(sorted(by_first.items()))
+            by_first.setdefault(truncation.first(t, length), []).append(t - 1)
+        known[length] = sorted(by_first.items())
     result = []
-    for j in range(max((len(row) for row in rows), default=0)):
+    for j in range(max((len(rows) for rows in known.values()), default=0)):
         seeds = np.zeros((T, B), dtype=np.bool_)
         first = np.full(B, T + 1, dtype=np.int64)  # a row with no loss in this sweep stops before it starts
-        for b, row in enumerate(rows):
-            if j < len(row):
-                first[b] = row[j][0]
-                seeds[np.array(row[j][1]) - 1, b] = True
+        for b, length in enumerate(lengths):
+            if j < len(known[length]):
+                first[b], losses = known[length][j]
+                seeds[losses, b] = True
+        seeds.flags.writeable = first.flags.writeable = False
         result.append(Sweep(seeds, first))
-    return result
+    return tuple(result)

@@ -207,13 +207,13 @@ def ratios(values: Sequence[Fraction]) -> Balls:
     >>> ratios([Fraction(1, 4)]).ravel().tolist()
     [0.25, 0.0, 0.0]
     """
-    out = np.zeros((3, len(values)))
-    for i, value in enumerate(values):
+    found = {}
+    for value in set(values):
         hi = float(value)
         lo = float(value - Fraction(hi))
         rest = value - Fraction(hi) - Fraction(lo)
-        out[:, i] = hi, lo, abs(float(rest)) * (1 + 2.0**-50) + 2.0**-1060 if rest else 0.0
-    return out
+        found[value] = hi, lo, abs(float(rest)) * (1 + 2.0**-50) + 2.0**-1060 if rest else 0.0
+    return np.array([found[value] for value in values], dtype=np.float64).reshape(-1, 3).T.copy()
 
 
 @cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bptt.problem import Problem
+from bptt.problem import Problem, gradient_shapes
 from oracle.budget import Budget, Model, budget
 from oracle.budget.graph import Floats
 from oracle.pairs import PairSolution, solve_in_pairs
@@ -81,6 +81,12 @@ def _bounded(solution: Solution) -> bool:
     return solution.N.name != "arb" or all(v.is_finite() for values in solution.values.values() for v in values)
 
 
+def _too_wide(solution: Solution, model: Model) -> bool:
+    """Whether no budget that is worth computing would decide every array: then arb is asked at once."""
+    near = (solution.near(key) for key in gradient_shapes(solution.problem))
+    return any(float(rad.max(initial=0)) > model.u / 4 * float(np.abs(hi).max(initial=0)) > 0 for hi, _, rad in near)
+
+
 def find_truth(problem: Problem, model: Model) -> Truth:
     """Solve and bound a problem, at a precision that decides every entry against its budget.
 
@@ -113,6 +119,8 @@ def find_truth(problem: Problem, model: Model) -> Truth:
         return True
 
     pairs = solve_in_pairs(problem)
+    if pairs is not None and _too_wide(pairs, model):
+        pairs = None
     solution = pairs if pairs is not None and enough(pairs) else decided(problem, enough)
     if not found or found[0] is None or solution.N.name == "rational":
         found[:] = [budget(solution, model)]

