@@ -306,7 +306,9 @@ def test_hostile_streams_show_nothing_to_the_sanitizers(tmp_path):
 
 def test_hostile_streams_do_not_harm_the_worker_in_javascript(tmp_path):
     words = [node(), "--max-old-space-size=64", str(HERE / "frames" / "drive_worker.mjs"), str(EXAMPLES / "worker.mjs")]
-    assert drive(words, tmp_path)[2] < worker.MOST >> 10  # KiB that were resident: no more than one frame may have
+    node_itself = 192 << 10
+    # KiB that were resident: no more than one frame may have, whose zeros now and then are written and not mapped
+    assert drive(words, tmp_path)[2] < (worker.MOST >> 10) + node_itself
 
 
 def test_hostile_streams_do_not_harm_the_worker_in_rust(tmp_path):
