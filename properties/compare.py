@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bptt.problem import Problem, gradient_shapes
 from oracle.numbers import Numbers
+from oracle.pairs import Balls, PairSolution, entrywise
 from oracle.solution import scope
 from oracle.truth import CONCLUSIVE, Truth, norm
 from properties.base import Answer, Bench, Comparison, Judgement, Term, active_mask
@@ -168,6 +169,9 @@ def exact_sum(weighted: Sequence[tuple[NDArray[np.int64], NDArray[np.floating]]]
 def exact_combination(weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]], key: str) -> tuple[Floats, Floats]:
     """(value, radius) of the sum of weight times the exact arrays, in the solutions' own arithmetic."""
     shape = weighted[0][0].shape
+    if all(isinstance(truth.solution, PairSolution) for _, _, truth in weighted):
+        value, _, radius = _combination_of_pairs(weighted, key).reshape(3, *shape)
+        return value, radius * (1 + 2.0**-40) + np.abs(value) * 2.0**-52
     N = max((truth.solution.N for _, _, truth in weighted), key=lambda numbers: numbers.prec)
     values, radii = [], []
     with scope(N):
@@ -179,6 +183,19 @@ def exact_combination(weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]],
     value = np.array(values, dtype=np.float64).reshape(shape)
     radius = np.array(radii, dtype=np.float64).reshape(shape) * (1 + 2.0**-40) + np.abs(value) * 2.0**-52
     return value, radius
+
+
+def _combination_of_pairs(weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]], key: str) -> Balls:
+    """(3,n): the sum in balls of pairs; products by the weights, 0 or powers of two, are exact."""
+    total = np.zeros((3, weighted[0][0].size))
+    for weights, part, truth in weighted:
+        balls, flat = np.stack(truth.solution.near(key)).reshape(3, -1), weights.reshape(-1)
+        if key in part.places:
+            balls = balls[:, part.places[key].reshape(-1)]
+        balls = np.where(flat == 0, 0.0, balls) * flat  # where the run adds nothing, the place is -1: anything
+        balls[2] = np.abs(balls[2])
+        total = entrywise("add", total, balls)
+    return total
 
 
 def _signed(N: Numbers, weights: NDArray[np.int64], part: Part, truth: Truth, key: str) -> list[Any]:
