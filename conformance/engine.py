@@ -26,7 +26,8 @@ from conformance.errors import ContractBroken, Declined, TargetCrash, TargetStar
 from conformance.render.terminal import many
 from conformance.stopping import STOP
 from conformance.willing import willing
-from oracle.errors import PrecisionExhausted
+from oracle.errors import OracleDisagrees, PrecisionExhausted
+from oracle.pairs import confirm
 from oracle.truth import Truth
 from properties.base import Answer, Bench, Case, Comparison, Judgement, Property
 from properties.compare import against_truth, within
@@ -173,6 +174,21 @@ def judge(prop: Property, case: Case, bench: Bench, alone: bool = False) -> Outc
     if not judgement.comparisons:
         return Outcome(case, "declined", message="the target claims none of the keys that the property compares")
     return Outcome(case, "pass" if judgement.conclusive else "inconclusive", judgement, suspect=full if wrong else None)
+
+
+def disagreement(failed: Outcome, bench: Bench) -> str | None:
+    """What the oracle's two ways of solving a failed case's problems do not agree in; then it is no fault of theirs."""
+    if failed.judgement is None:
+        return None
+    problems = [term.problem for c in failed.judgement.comparisons if not c.holds for term in c.terms]
+    for problem in {id(problem): problem for problem in (failed.case.problem, *problems)}.values():
+        try:
+            confirm(bench.truth(problem).solution)
+        except PrecisionExhausted:
+            continue
+        except OracleDisagrees as error:
+            return f"the suite itself failed: {error}"
+    return None
 
 
 class Witness:
@@ -436,6 +452,9 @@ class Search:
         finding.verdict, finding.message = "pass", ""
         if finding.smallest is not None:
             finding.verdict = finding.smallest.verdict
+            doubt = disagreement(finding.smallest, self.bench)
+            if doubt is not None:
+                finding.verdict, finding.message, finding.smallest = "error", doubt, None
         elif finding.examples == finding.vague == 0:
             finding.verdict = "unsupported"
             finding.message = "; ".join(sorted(self.bench.executed.declined)) or "no problem was answered"

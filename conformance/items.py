@@ -23,7 +23,7 @@ from conformance.again import reproducible
 from conformance.bench import Executed, TargetBench, Truths
 from conformance.cases import Saved, read_folder
 from conformance.diagnosis import Failure
-from conformance.engine import Finding, Profile, Search
+from conformance.engine import Finding, Profile, Search, disagreement
 from conformance.errors import UsageError
 from conformance.picture import picture_of
 from conformance.results import finding_json
@@ -180,6 +180,10 @@ def _find(
         search, finding = again, smaller
     else:  # it does not show each time: what was seen stands
         earlier = [outcome.case.problem for outcome in search.outcomes.values()]
+        doubt = disagreement(suspect, bench)
+        if doubt is not None:
+            finding.verdict, finding.message = "error", doubt
+            return search, finding
         finding.verdict, finding.message, finding.worst = "fail", "", suspect
         finding.smallest = reproducible(finding.property, suspect, target, earlier, truths)
     finding.notes.append(OUTSIDE)

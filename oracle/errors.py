@@ -7,3 +7,7 @@ class PrecisionExhausted(ArithmeticError):
 
 class EnvironmentUnsound(RuntimeError):
     """The process's floating point was changed (rounding mode, flush-to-zero): nothing here can be trusted."""
+
+
+class OracleDisagrees(ArithmeticError):
+    """Two enclosures of one value have no number in common: one of them is wrong."""

@@ -29,8 +29,9 @@ from oracle.ball_numbers import BallNumbers
 from oracle.budget import compiled
 from oracle.budget.compiled import OPS, Tape
 from oracle.budget.graph import ACTIVATIONS, Graph, Place, Rounded, count_consumers, slope_of
+from oracle.errors import OracleDisagrees
 from oracle.numbers import Scalar
-from oracle.solution import FIRST_PRECISION, Solution, scope, solve
+from oracle.solution import FIRST_PRECISION, Solution, decided, scope, solve
 from oracle.unrolled import Unrolled
 
 Floats = NDArray[np.float64]
@@ -344,6 +345,43 @@ def solve_in_pairs(problem: Problem) -> PairSolution | None:
         return _solve(problem)
 
 
+def confirm(solution: Solution) -> None:
+    """Hold a solution in pairs against arb's, entry by entry, before anybody is accused on its word.
+
+    Raises: OracleDisagrees, naming the array.
+
+    >>> from bptt.problem import Loss
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="tanh")
+    >>> found = solve_in_pairs(p)
+    >>> found is None or confirm(found) is None
+    True
+    """
+    if not isinstance(solution, PairSolution):
+        return
+    other = decided(solution.problem, lambda found: found.N.name == "rational" or finite(found))
+    for key in gradient_shapes(solution.problem):
+        (hi, lo, rad), (other_hi, other_lo, other_rad) = solution.near(key), other.near(key)
+        apart = np.abs((hi - other_hi) + (lo - other_lo))
+        slack = np.abs(lo) * 2.0**-40 + 2.0**-1000  # what is rounded here, and in lo
+        if not (apart <= rad + other_rad + slack).all():
+            raise OracleDisagrees(f"{key}: the oracle's two enclosures of it have no number in common")
+
+
+def finite(solution: Solution) -> bool:
+    """Whether every value is enclosed at all: a ball that has outgrown all bounds says nothing, nor has it a budget.
+
+    >>> from bptt.problem import Loss
+    >>> one = np.ones((1, 1))
+    >>> params = {"W_xh": one, "W_hh": 3 * one, "b_h": one[0]}
+    >>> p = Problem("elman", params, np.ones((2, 1, 1)), Loss("cotangent", g=np.ones((2, 1, 1))), activation="tanh")
+    >>> finite(solve(p, BallNumbers(64)))
+    True
+    """
+    return solution.N.name != "arb" or all(v.is_finite() for values in solution.values.values() for v in values)
+
+
 def _solve(problem: Problem) -> PairSolution | None:
     steps = _Steps(problem)
     T, B, H, states = problem.T, problem.B, problem.H, problem.spec.states
@@ -504,4 +542,4 @@ def _graph_of(steps: _Steps) -> Graph:
     return graph
 
 
-__all__ = ["PairSolution", "solve_in_pairs"]
+__all__ = ["PairSolution", "confirm", "solve_in_pairs"]

@@ -14,7 +14,7 @@ import numpy as np
 from bptt.problem import Problem, gradient_shapes
 from oracle.budget import Budget, Model, budget
 from oracle.budget.graph import Floats
-from oracle.pairs import PairSolution, solve_in_pairs
+from oracle.pairs import PairSolution, finite, solve_in_pairs
 from oracle.solution import Solution, decided
 
 CONCLUSIVE = {"float64": 2.0**-8, "float32": 2.0**-8, "float16": 2.0**-2, "bfloat16": 2.0**-2}
@@ -76,11 +76,6 @@ class Truth:
         return max(norm(np.asarray(self.budget.scales.get(key, 0.0))), tiny)
 
 
-def _bounded(solution: Solution) -> bool:
-    """Whether every value is enclosed at all: a ball that has outgrown all bounds says nothing, nor has it a budget."""
-    return solution.N.name != "arb" or all(v.is_finite() for values in solution.values.values() for v in values)
-
-
 def _too_wide(solution: Solution, model: Model) -> bool:
     """Whether no budget that is worth computing would decide every array: then arb is asked at once."""
     near = (solution.near(key) for key in gradient_shapes(solution.problem))
@@ -106,7 +101,7 @@ def find_truth(problem: Problem, model: Model) -> Truth:
 
     def enough(solution: Solution) -> bool:
         found.clear()
-        if not isinstance(solution, PairSolution) and not _bounded(solution):
+        if not isinstance(solution, PairSolution) and not finite(solution):
             return False
         bounds = budget(solution, model)
         found[:] = [bounds]

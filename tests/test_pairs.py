@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,29 @@ from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
+from conformance.bench import TargetBench
+from conformance.engine import Profile, Search
 from oracle import pairs
 from oracle.ball_numbers import BallNumbers
 from oracle.budget import Budget, Model, budget, compiled
 from oracle.budget.model import INFLATE
-from oracle.pairs import Balls, PairSolution, entrywise, exact, product, ratios, solve_in_pairs
+from oracle.errors import OracleDisagrees
+from oracle.pairs import Balls, PairSolution, confirm, entrywise, exact, product, ratios, solve_in_pairs
 from oracle.solution import scope, solve
 from oracle.truth import find_truth
+from properties import PROPERTIES
 from properties.corners import corner_problems
 from properties.long_range import long_range_problems
 from properties.pairwise import pairwise_problems
 from properties.strategies import offered
+from tests.loading import in_process
 
 pytestmark = pytest.mark.skipif(compiled.LOOPS is None, reason="pairs are not compiled here")
 
 BITS = 3500
 """So many hold every sum of two pairs of the sizes below without rounding."""
 COUNT = 300
+MUTANTS = Path(__file__).parent / "mutants" / "blind.py"
 WIDTHS = (0.0, 2.0**-100, 1e-3)
 
 
@@ -323,3 +330,33 @@ def test_an_unsound_build_is_noticed(loop: str, plane: int, factor: float, monke
     monkeypatch.setattr(compiled, "LOOPS", Fused(compiled.LOOPS, loop, plane, factor))
     assert not pairs.sound()
     pairs.sound.cache_clear()
+
+
+def unsound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products are off by far more than their radius, and nobody has noticed."""
+    monkeypatch.setattr(compiled, "LOOPS", Fused(compiled.LOOPS, "product", 0, 1 + 2.0**-20))
+    monkeypatch.setattr(pairs, "sound", lambda: True)
+
+
+def test_two_enclosures_that_disagree_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = replace(next(spread("lstm", "float64")), truncation=Truncation("full"))
+    right = solve_in_pairs(problem)
+    assert right is not None
+    confirm(right)
+    confirm(solve(problem, BallNumbers(128)))
+    unsound(monkeypatch)
+    wrong = solve_in_pairs(problem)
+    assert wrong is not None
+    with pytest.raises(OracleDisagrees, match="no number in common"):
+        confirm(wrong)
+
+
+@pytest.mark.parametrize("prop", ["oracle-agreement", "cotangent-linearity"])
+def test_nobody_is_accused_on_the_word_of_pairs_alone(prop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle is wrong, and a right target is found to be outside of its budget: an error of ours, no failure."""
+    unsound(monkeypatch)
+    for target, verdict in (("numpy", "error"), (f"{MUTANTS}:loss_returned_as_vector", "fail")):
+        bench = TargetBench(in_process(target), "float64")
+        finding = Search(PROPERTIES[prop], bench, "elman", "float64", Profile("x", 5, 5), 0).run()
+        assert finding.verdict == verdict
+        assert ("no number in common" in finding.message) == (verdict == "error")
