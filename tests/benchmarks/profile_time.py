@@ -36,7 +36,7 @@ from conformance.certify import Plan, Planned, run, select
 from conformance.engine import PROFILES
 from conformance.workers import Remote
 from implementations.worker import read_answer
-from oracle import solution
+from oracle import pairs, solution
 from oracle.budget import budget
 from oracle.solution import Solution
 from properties import PROPERTIES, compare
@@ -44,7 +44,7 @@ from properties.recipe import Recipe
 from tests.deep.agreement import write
 
 FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "exact solution": (solution.solve,),
+    "exact solution": (solution.solve, pairs.solve_in_pairs),
     "budget": (budget,),
     "comparison": (
         compare.against_truth,
