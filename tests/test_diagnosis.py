@@ -183,6 +183,20 @@ def test_a_name_that_another_problem_contradicts_is_withheld():
     assert not found.matches, found.sentence
 
 
+def test_a_name_that_other_sizes_contradict_gives_way():
+    """Nothing flows back where there is one row. Tiles of four rows without a rest say so too, but for B = 5."""
+
+    def change(p, answer):
+        return {key: 0 * value if key[0] == "d" and p.B == 1 else value for key, value in answer.items()}
+
+    whole = problem()
+    p = replace(whole, x=whole.x[:, :1], h0=whole.h0[:1], loss=Loss("cotangent", g=whole.loss.g[:, :1]))
+    found = diagnose(made(change), Failure(p, p))
+    assert found is not None
+    assert found.matches[0].hypothesis.id == "zero", found.sentence
+    assert "up to B = 1 (right at 2)" in found.sentence
+
+
 def test_a_gate_order_is_told_with_the_line_to_change():
     def change(_, answer):
         blocks = np.split(answer["dW_h"], 4, axis=-1)

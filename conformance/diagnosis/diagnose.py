@@ -6,7 +6,7 @@ Deterministic: the problems' seeds are fixed, the hypotheses have an order, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from conformance.bench import TargetBench, Truths
 from conformance.diagnosis.family import SIZES, alike
 from conformance.diagnosis.fits import fitted
 from conformance.diagnosis.hypothesis import Base, Hypothesis
-from conformance.diagnosis.match import Match, Observation, about_single, explain, narrow
+from conformance.diagnosis.match import Match, Observation, about_single, agrees, explain, narrow, predictions
 from conformance.diagnosis.mistakes import hypotheses
 from conformance.diagnosis.mistakes.stale import STALE
 from conformance.diagnosis.mistakes.terms import reaches
@@ -203,7 +203,10 @@ def _explain(
                 found += about_single(wrong)
     full = _confirmed(_ranked([one for one in found if _full(one, keys)]), asked, problem)
     stale = bool(full) and full[0].hypothesis.id.startswith(STALE)
-    when = triggers(asked, wrong[0], right) if (special or right) and not stale else None
+    when: str | None = None
+    if (special or right) and not stale:
+        when, others = triggers(asked, wrong[0])
+        full = _ranked(_held_against(full, others))
     if full:
         best = full[0]
         equal = tuple(
@@ -235,6 +238,31 @@ def _confirmed(full: list[Match], asked: Asked, like: Problem) -> list[Match]:
             kept = [one for one in full if one.hypothesis.id in UNTESTED or explain(one.hypothesis, [seen], ())]
             full = kept
     return full
+
+
+def _held_against(full: Sequence[Match], others: Sequence[Observation]) -> list[Match]:
+    """Explanations held against what was seen at other sizes.
+
+    One that does not explain what is wrong there is left out, unless all are; one that predicts a mistake where there
+    was none has exceptions.
+    """
+
+    def explains(one: Match, seen: Observation) -> bool:
+        match = explain(one.hypothesis, [seen], ())
+        return match is not None and set(match.arrays) == set(seen.wrong)
+
+    wrong = [seen for seen in others if seen.wrong]
+    explaining = [one for one in full if one.hypothesis.id in UNTESTED or all(explains(one, seen) for seen in wrong)]
+
+    def contradicted(one: Match, seen: Observation) -> bool:
+        predicted = predictions(one.hypothesis, seen.base) or {}
+        return not all(agrees(seen, key, predicted.get(key)) for key in seen.answer)
+
+    right = [seen for seen in others if not seen.wrong]
+    return [
+        replace(one, always=one.always and not any(contradicted(one, seen) for seen in right))
+        for one in explaining or full
+    ]
 
 
 def _full(one: Match, keys: set[str]) -> bool:

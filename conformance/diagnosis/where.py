@@ -80,8 +80,12 @@ def _norm(v: Array) -> float:
     return float(np.sqrt((v * v).sum()))
 
 
-def triggers(asked: Asked, seen: Observation, right: Sequence[Observation]) -> str | None:
-    """From which sizes on it is wrong: one size at a time is changed in a problem that is answered wrongly."""
+def triggers(asked: Asked, seen: Observation) -> tuple[str | None, list[Observation]]:
+    """From which sizes on it is wrong: one size at a time is changed in a problem that is answered wrongly.
+
+    Beside the words, all that was observed.
+    """
+    all_seen: list[Observation] = []
     like = seen.base.problem
     sizes = {name: getattr(like, name) for name in "TBDHK"}
 
@@ -96,10 +100,12 @@ def triggers(asked: Asked, seen: Observation, right: Sequence[Observation]) -> s
         if any(getattr(problem, name) != value for name, value in change.items()):
             return None
         found = asked.ask(problem)
+        if found is not None:
+            all_seen.append(found)
         return None if found is None else bool(found.wrong)
 
     if not is_wrong():
-        return None
+        return None, all_seen
     facts: list[str] = []
     for name, values in VALUES.items():
         if name == "K" and like.readout == "none":
@@ -110,7 +116,7 @@ def triggers(asked: Asked, seen: Observation, right: Sequence[Observation]) -> s
         fact = _fact(name, sizes[name], [(v, a) for v, a in answers if a is not None])
         if fact:
             facts.append(fact)
-    return "wrong " + " and ".join(facts) if facts else None
+    return "wrong " + " and ".join(facts) if facts else None, all_seen
 
 
 def _fact(name: str, own: int, answers: Sequence[tuple[int, bool]]) -> str | None:
