@@ -40,9 +40,13 @@ WEIGHT_KINDS = (
     ("non-normal", 10),
 )
 CALM_CLASS_KINDS = (("quarters", 8), ("normal", 92))
+CALM_TARGET_KINDS = (("zeros", 2), ("bits", 3), ("quarters", 15), ("normal", 80))
+"""Targets of a squared error: ones are where a gated unit of ones already is, and then next to nothing flows back."""
 CALM_WEIGHT_KINDS = (("ones", 1), ("quarters", 12), ("scaled", 70), ("orthogonal", 9), ("non-normal", 8))
 SPECTRAL_NORMS = (1.0, 0.9, 0.5, 0.7, 0.95, 0.1, 0.3, 1.1, 1.5, 2.0, 3.0)
 CALM_KINDS = (("ones", 2), ("bits", 3), ("quarters", 15), ("normal", 80))
+CALM_STATE_KINDS = (("quarters", 8), ("scaled", 75), ("orthogonal", 9), ("non-normal", 8))
+"""Recurrent weights of states that go into a softmax themselves: there, too, equal columns cancel what flows back."""
 CALM_NORMS = (1.0, 0.9, 0.5, 0.7, 0.95, 0.3, 1.1)
 SHORT = 10
 """Steps up to which weights may expand (norms above 1.1): beyond, float32 often has no tube."""
@@ -188,21 +192,24 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
         H = K = limit["K"]
 
     def array(*dimensions: int, scale: float = 1.0, kinds: tuple[tuple[str, int], ...] = KINDS) -> Array:
-        if shape.calm:
+        if shape.calm and kinds is not CALM_TARGET_KINDS:
             kinds = CALM_CLASS_KINDS if kinds is CLASS_KINDS else CALM_KINDS
         kind, seed = draw.named(kinds), draw.seed()
         values = entries(kind, seed, dimensions, dtype)
         return to_dtype(values * DTYPES[dtype].type(scale), dtype) if scale != 1.0 and kind == "normal" else values
 
+    to_softmax = loss_kind == "cross_entropy" and readout == "none"
+    recurrent_kinds = (CALM_STATE_KINDS if to_softmax else CALM_WEIGHT_KINDS) if shape.calm else WEIGHT_KINDS
     norm = draw.of(CALM_NORMS if shape.calm else SPECTRAL_NORMS)
     norm = norm if T <= SHORT else min(norm, 1.1)
     params = {}
     for name, dimensions in CELLS[cell].shapes(D, H).items():
         if name in ("W_hh", "W_h"):
-            kind, seed = draw.named(CALM_WEIGHT_KINDS if shape.calm else WEIGHT_KINDS), draw.seed()
+            kind, seed = draw.named(recurrent_kinds), draw.seed()
             params[name] = recurrent(kind, seed, H, dimensions[1], norm, dtype)
         else:
-            params[name] = array(*dimensions, scale=D**-0.5 if len(dimensions) == 2 else 0.5)
+            kinds = CLASS_KINDS if shape.calm and to_softmax else KINDS
+            params[name] = array(*dimensions, scale=D**-0.5 if len(dimensions) == 2 else 0.5, kinds=kinds)
     if readout == "linear":
         params |= {
             "W_hy": array(H, K, scale=H**-0.5, kinds=CLASS_KINDS if loss_kind == "cross_entropy" else READOUT_KINDS),
@@ -254,7 +261,8 @@ def _loss(
     batch = "tokens" if time == "tokens" else draw.of([r for r in shape.reductions if r != "tokens"] or ["sum"])
     if kind == "squared_error":
         scale = draw.of([1.0, 0.5])
-        return Loss(kind, target=array(T, B, K), scale=scale, time_reduction=time, batch_reduction=batch)
+        wanted = array(T, B, K, kinds=CALM_TARGET_KINDS if shape.calm else KINDS)
+        return Loss(kind, target=wanted, scale=scale, time_reduction=time, batch_reduction=batch)
     seed = draw.seed()
     rng = np.random.default_rng(seed)
     target: Array = rng.integers(0, K, (T, B))

@@ -13,6 +13,7 @@ import pytest
 
 from bptt.cells import CELLS
 from bptt.problem import Loss, Problem
+from bptt.support import Support
 from conformance.again import reproducible
 from conformance.bench import TargetBench, Truths
 from conformance.counterexample import write_script
@@ -67,6 +68,17 @@ def test_trajectory_of_numpy_is_within_its_bound_and_says_something(cell):
     finding = find("numpy", "float32", Profile("x", 12, 0), cell)  # where bounds are widest
     assert finding.smallest is None, finding.message
     assert finding.verdict in ("pass", "inconclusive"), finding.message
+    assert finding.conclusive >= LEAST_SHARE * finding.examples
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_one_loss_alone_is_enough_for_a_verdict(cell, loss):
+    """The simplest problems must say something: with few losses and readouts to choose among they are drawn often."""
+    support = Support(cells=(cell,), losses=(loss,))
+    bench = TargetBench(replace(in_process("numpy"), support=support), "float32")
+    finding = Search(PROPERTY, bench, cell, "float32", Profile("x", 20, 0), 0).run()
+    assert finding.verdict == "pass", finding.message
     assert finding.conclusive >= LEAST_SHARE * finding.examples
 
 
