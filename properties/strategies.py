@@ -30,6 +30,8 @@ KINDS = (("ones", 3), ("zeros", 3), ("bits", 7), ("quarters", 14), ("normal", 58
 CLASS_KINDS = (("bits", 5), ("quarters", 15), ("normal", 80))
 """A readout in front of a softmax: with equal columns nothing flows back."""
 READOUT_KINDS = (("ones", 3), ("zeros", 3), ("bits", 7), ("quarters", 14), ("normal", 73))
+TARGET_KINDS = (KINDS[1], KINDS[0], *KINDS[2:])
+"""Targets of a squared error: ones are where a gated unit of ones already is, and then next to nothing flows back."""
 WEIGHT_KINDS = (
     ("ones", 1),
     ("zeros", 2),
@@ -41,7 +43,6 @@ WEIGHT_KINDS = (
 )
 CALM_CLASS_KINDS = (("quarters", 8), ("normal", 92))
 CALM_TARGET_KINDS = (("zeros", 2), ("bits", 3), ("quarters", 15), ("normal", 80))
-"""Targets of a squared error: ones are where a gated unit of ones already is, and then next to nothing flows back."""
 CALM_WEIGHT_KINDS = (("ones", 1), ("quarters", 12), ("scaled", 70), ("orthogonal", 9), ("non-normal", 8))
 SPECTRAL_NORMS = (1.0, 0.9, 0.5, 0.7, 0.95, 0.1, 0.3, 1.1, 1.5, 2.0, 3.0)
 CALM_KINDS = (("ones", 2), ("bits", 3), ("quarters", 15), ("normal", 80))
@@ -192,8 +193,8 @@ def draw_problem(draw: Draw, shape: Shape, support: Support, cell: str, dtype: s
         H = K = limit["K"]
 
     def array(*dimensions: int, scale: float = 1.0, kinds: tuple[tuple[str, int], ...] = KINDS) -> Array:
-        if shape.calm and kinds is not CALM_TARGET_KINDS:
-            kinds = CALM_CLASS_KINDS if kinds is CLASS_KINDS else CALM_KINDS
+        if shape.calm:
+            kinds = {CLASS_KINDS: CALM_CLASS_KINDS, TARGET_KINDS: CALM_TARGET_KINDS}.get(kinds, CALM_KINDS)
         kind, seed = draw.named(kinds), draw.seed()
         values = entries(kind, seed, dimensions, dtype)
         return to_dtype(values * DTYPES[dtype].type(scale), dtype) if scale != 1.0 and kind == "normal" else values
@@ -261,8 +262,9 @@ def _loss(
     batch = "tokens" if time == "tokens" else draw.of([r for r in shape.reductions if r != "tokens"] or ["sum"])
     if kind == "squared_error":
         scale = draw.of([1.0, 0.5])
-        wanted = array(T, B, K, kinds=CALM_TARGET_KINDS if shape.calm else KINDS)
-        return Loss(kind, target=wanted, scale=scale, time_reduction=time, batch_reduction=batch)
+        return Loss(
+            kind, target=array(T, B, K, kinds=TARGET_KINDS), scale=scale, time_reduction=time, batch_reduction=batch
+        )
     seed = draw.seed()
     rng = np.random.default_rng(seed)
     target: Array = rng.integers(0, K, (T, B))

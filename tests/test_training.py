@@ -82,6 +82,14 @@ def test_one_loss_alone_is_enough_for_a_verdict(cell, loss):
     assert finding.conclusive >= LEAST_SHARE * finding.examples
 
 
+@pytest.mark.parametrize("prop", ["memory", "padding-invariance", "shared-weight-summation", "truncation-nesting"])
+def test_one_loss_alone_is_enough_for_a_gated_unit(prop):
+    support = Support(cells=("gru_reset_after",), losses=("squared_error",))
+    bench = TargetBench(replace(in_process("numpy"), support=support), "float32")
+    finding = Search(PROPERTIES[prop], bench, "gru_reset_after", "float32", Profile("x", 20, 0), 0).run()
+    assert finding.verdict == "pass", finding.message
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_target_that_keeps_what_the_weights_have_changed_fails_in_the_script_too(name, tmp_path):
     target = in_process(f"{MUTANTS / 'training.py'}:{name}")
