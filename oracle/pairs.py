@@ -37,6 +37,8 @@ from oracle.unrolled import Unrolled
 Floats = NDArray[np.float64]
 Balls = NDArray[np.float64]
 """(3, ...): the nearest float64, what it leaves, and the radius, of each entry."""
+BITS = 106
+"""Of a pair's middle."""
 ENTRYWISE = ("add", "sub", "mul", "div", "exp", "log", "row sums")
 SLOPED = ("tanh", "sigmoid", "relu")
 

@@ -14,12 +14,14 @@ import numpy as np
 from bptt.problem import Problem, gradient_shapes
 from oracle.budget import Budget, Model, budget
 from oracle.budget.graph import Floats
-from oracle.pairs import PairSolution, finite, solve_in_pairs
-from oracle.solution import Solution, decided
+from oracle.pairs import BITS, PairSolution, finite, solve_in_pairs
+from oracle.solution import FIRST_PRECISION, Solution, decided
 
 CONCLUSIVE = {"float64": 2.0**-8, "float32": 2.0**-8, "float16": 2.0**-2, "bfloat16": 2.0**-2}
 DECIDED = 2.0**-10
 """A solution's radius is at most this part of the budget (or the smallest float64), so that it changes no verdict."""
+LIKELY = 8
+"""By so many bits is a budget seldom more than its unit roundoff times the array; it only says what is tried first."""
 
 
 def norm(array: Floats) -> float:
@@ -76,10 +78,12 @@ class Truth:
         return max(norm(np.asarray(self.budget.scales.get(key, 0.0))), tiny)
 
 
-def _too_wide(solution: Solution, model: Model) -> bool:
-    """Whether no budget that is worth computing would decide every array: then arb is asked at once."""
+def _missing(solution: Solution, model: Model) -> float:
+    """How many bits too wide the balls are, beside the narrowest budget that an array of their size might have."""
     near = (solution.near(key) for key in gradient_shapes(solution.problem))
-    return any(float(rad.max(initial=0)) > model.u / 4 * float(np.abs(hi).max(initial=0)) > 0 for hi, _, rad in near)
+    widths = ((float(rad.max(initial=0)), float(np.abs(hi).max(initial=0))) for hi, _, rad in near)
+    found = (math.log2(rad) - math.log2(size) for rad, size in widths if rad > 0 and size > 0)
+    return max(found, default=-math.inf) - math.log2(model.u * DECIDED)
 
 
 def find_truth(problem: Problem, model: Model) -> Truth:
@@ -113,10 +117,13 @@ def find_truth(problem: Problem, model: Model) -> Truth:
                 return False
         return True
 
-    pairs = solve_in_pairs(problem)
-    if pairs is not None and _too_wide(pairs, model):
+    pairs, first = solve_in_pairs(problem), FIRST_PRECISION
+    missing = -math.inf if pairs is None else _missing(pairs, model)
+    if missing > LIKELY:  # no budget that is worth computing would decide every array
         pairs = None
-    solution = pairs if pairs is not None and enough(pairs) else decided(problem, enough)
+    if missing > LIKELY + FIRST_PRECISION - BITS:  # nor would it be decided at that precision
+        first *= 2
+    solution = pairs if pairs is not None and enough(pairs) else decided(problem, enough, first)
     if not found or found[0] is None or solution.N.name == "rational":
         found[:] = [budget(solution, model)]
     return Truth(problem, solution, found[0])
