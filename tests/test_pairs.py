@@ -113,6 +113,15 @@ def test_operations_enclose(op: str, width: float) -> None:
             assert holds(got, list(values))
 
 
+def test_products_that_underflow_enclose() -> None:
+    """Of numbers without a lower half: what the transformation loses where its error is no float64 any more."""
+    draw = rng()
+    a, b = (exact(magnitudes(draw, -170, -140)) for _ in range(2))
+    values = [left * right for left, right in zip(members(a, 0), members(b, 0), strict=True)]
+    assert holds(entrywise("mul", a, b), values)
+    assert holds(product(a[:, :, None], b[:, None, :])[:, range(COUNT), range(COUNT)], values)
+
+
 def test_operations_are_as_sharp_as_106_bits() -> None:
     left, right = next(operands())
     for op in ("mul", "div"):
