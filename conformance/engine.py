@@ -75,6 +75,7 @@ class Outcome:
     stderr     the end of what a target had printed that crashed or hung
     starved    whether memory was what a vast problem failed for, which says nothing of the target's answers
     suspect    the judgement of answers outside their own budgets, where that is not what was judged
+    solved     of a failure or a suspect, the problems whose exact solutions it rests on
     """
 
     case: Case
@@ -86,6 +87,7 @@ class Outcome:
     stderr: str = ""
     starved: bool = False
     suspect: Judgement | None = None
+    solved: tuple[Problem, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -169,19 +171,20 @@ def judge(prop: Property, case: Case, bench: Bench, alone: bool = False) -> Outc
     full = replace(judgement, comparisons=(*judgement.comparisons, *wrong))
     if not alone:
         judgement = full
+    solved = tuple({id(problem): problem for problem, _ in witness.truths}.values())
     if judgement.failed:
-        return Outcome(case, "fail", judgement)
+        return Outcome(case, "fail", judgement, solved=solved)
     if not judgement.comparisons:
         return Outcome(case, "declined", message="the target claims none of the keys that the property compares")
-    return Outcome(case, "pass" if judgement.conclusive else "inconclusive", judgement, suspect=full if wrong else None)
+    verdict = "pass" if judgement.conclusive else "inconclusive"
+    return (
+        Outcome(case, verdict, judgement, suspect=full, solved=solved) if wrong else Outcome(case, verdict, judgement)
+    )
 
 
 def disagreement(failed: Outcome, bench: Bench) -> str | None:
     """What the oracle's two ways of solving a failed case's problems do not agree in; then it is no fault of theirs."""
-    if failed.judgement is None:
-        return None
-    problems = [term.problem for c in failed.judgement.comparisons if not c.holds for term in c.terms]
-    for problem in {id(problem): problem for problem in (failed.case.problem, *problems)}.values():
+    for problem in failed.solved:
         try:
             confirm(bench.truth(problem).solution)
         except PrecisionExhausted:
@@ -417,7 +420,7 @@ class Search:
             self.outcomes[name] = outcome
             self.timeouts += outcome.verdict == "timeout"
             if self.suspect is None and outcome.suspect is not None:
-                self.suspect = Outcome(case, "fail", outcome.suspect)
+                self.suspect = Outcome(case, "fail", outcome.suspect, solved=outcome.solved)
             for note in outcome.judgement.notes if outcome.judgement else ():
                 if note not in self.finding.notes:
                     self.finding.notes.append(note)
