@@ -70,7 +70,8 @@ def assert_conformant(
             bpttcheck.assert_conformant("adapters/mine.py", profile="standard")
 
     target      a file.py[:function], a module[:function], a name of pyproject.toml or a built-in one
-    profile     "smoke", "standard" or "thorough": 20, 100 or 1,000 examples a property and configuration
+    profile     "smoke", "standard" or "thorough": 20, 100 or 1,000 examples a property and configuration;
+                smoke leaves out the largest of the fixed ones
     select      only these properties: their ids, in a list or separated by commas
     seed        any integer: another one, other problems
     python      the Python that runs the adapter; it needs NumPy and what the adapter imports

@@ -1,6 +1,6 @@
 """oracle-agreement: every value that a target returns is within budget of the exact one.
 
-Beside what is drawn, fixed problems, the same in every certificate:
+Beside what is drawn, fixed problems, the same in every certificate, but that smoke leaves out a dozen of the largest:
 
 sizes      each axis, and several at once, at and past the widths of vectors, tiles and blocks, up to T = 515, H = 257,
            B = 260, D and K = 300; every loss with every readout where all axes are wide, and where T is 34; products

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from conformance.bench import TargetBench
 from conformance.engine import Profile, Search, derive_seed
 from conformance.targets import Target
 from oracle.errors import PrecisionExhausted
+from properties import PROPERTIES
 from properties.base import Bench, Case, Comparison, Judgement, Property
 from properties.recipe import Draw, Recipe
 
@@ -139,6 +141,35 @@ def test_engine_wants_twenty_conclusive_examples():
     finding = search(lambda _: (True, 0.5), high=10)
     assert finding.verdict == "inconclusive"
     assert "want at least 20" in finding.message
+
+
+def test_a_profile_leaves_out_what_is_too_large_for_it():
+    small, large = problem(1), problem(2)
+    assert engine.work(small) == 3
+    large = replace(large, x=np.full((2, 1, 1), 2.0), loss=Loss("cotangent", g=np.ones((2, 1, 1))))
+
+    class Fixed(Fake):
+        def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
+            return [Case(large), Case(small)]
+
+    def judged(largest: float) -> set[int]:
+        seen: list[int] = []
+        prop = Fixed(lambda n: (seen.append(n), (True, 0.5))[1], high=0)
+        bench = TargetBench(Target("fake", "path", Support(), lambda _: {}, None, None), "float64")
+        Search(prop, bench, "elman", "float64", Profile("x", 20, 0, largest), 0).run()
+        return set(seen)
+
+    assert (judged(3), judged(6)) == ({0, 1}, {0, 1, 2})
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm"])
+def test_smoke_leaves_out_few_of_the_fixed_problems_and_the_other_profiles_none(cell):
+    cases = PROPERTIES["oracle-agreement"].fixed(Support(), cell, "float64")
+    smoke, *others = engine.PROFILES.values()
+    out = [case.problem for case in cases if engine.work(case.problem) > smoke.largest]
+    assert 5 < len(out) < len(cases) / 10
+    assert min(max(p.T * p.B, p.D, p.H, p.K) for p in out) > 32  # what is left out is beyond a block
+    assert {engine.work(case.problem) <= profile.largest for case in cases for profile in others} == {True}
 
 
 def test_engine_calls_its_own_fault_an_error():

@@ -50,7 +50,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "targets", nargs="+", metavar="TARGET", help="a built-in name, a file.py[:function] or a module[:function]"
     )
     parser.add_argument(
-        "--profile", choices=list(PROFILES), default="standard", help="how many examples (default: standard)"
+        "--profile",
+        choices=list(PROFILES),
+        default="standard",
+        help="how many examples; smoke leaves out the largest fixed ones (default: standard)",
     )
     parser.add_argument("--select", metavar="ID,...", help="only these properties")
     parser.add_argument(

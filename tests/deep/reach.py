@@ -1,6 +1,6 @@
 """What a certificate asks: which pairs of a problem's features meet in no problem, and how far its numbers reach.
 
-    python -m tests.deep.reach --profile smoke --cell lstm
+    python -m tests.deep.reach --profile standard --cell lstm
 
 A kernel may be wrong where two features meet and nowhere else: labels and a mean over rows of several lengths, a
 cotangent without a readout and a wide state. Every property is run on `numpy`, in this process, and each problem that
@@ -135,7 +135,7 @@ def lines(found: Reach) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what is asked of each cell and dtype."""
     parser = argparse.ArgumentParser(description="What a certificate asks.")
-    parser.add_argument("--profile", choices=list(PROFILES), default="smoke")
+    parser.add_argument("--profile", choices=list(PROFILES), default="standard")
     parser.add_argument("--cell", nargs="*", choices=list(CELLS), default=list(CELLS))
     parser.add_argument("--dtype", nargs="*", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--properties", nargs="*", choices=list(PROPERTIES), default=list(PROPERTIES))
