@@ -27,12 +27,15 @@ def alike(
     support: Support,
     *,
     scale: float = 1.0,
+    loud: float = 1.0,
     zeros: float = 0.0,
     same_truncation: bool = False,
     dtype: str | None = None,
     keep_lengths: bool = False,
 ) -> Problem:
     """A problem of the same configuration and given sizes; `zeros` is the share of entries that are exactly 0.
+
+    `loud` multiplies cotangents and targets alone.
 
     >>> from properties.strategies import offered
     >>> w = {"W_xh": np.ones((1, 1)), "W_hh": np.ones((1, 1)), "b_h": np.ones(1)}
@@ -82,7 +85,7 @@ def alike(
         h0=h0,
         c0=c0,
         lengths=lengths,
-        loss=_loss(rng, like, (T, B, H, K), dtype, normal),
+        loss=_loss(rng, like, (T, B, H, K), dtype, lambda *shape: normal(*shape, spread=loud)),
         truncation=like.truncation if same_truncation else _truncation(like, T, seed),
         dtype=dtype,
     )

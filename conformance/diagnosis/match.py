@@ -2,7 +2,8 @@
 
     digits = log10( ||got - exact|| / ||got - predicted|| )
 
-over the judged entries of an array, Frobenius norms: how many digits of the error itself are explained. Two arrays that
+over the judged entries of an array, Frobenius norms: how many digits of the error itself are explained, and no more
+than those of the answer: beside a gradient of 1e30 a clip to 1 and one to 5 are far from it by as much. Two arrays that
 agree to within what rounding costs agree as well as can be; an array that is wrong by little leaves few digits to
 explain, which the number says.
 """
@@ -24,6 +25,8 @@ LEAST = {"float64": 8.0, "float32": 4.0, "float16": 2.0, "bfloat16": 1.5}
 """Digits that a match must have on its own."""
 LEAST_NOISE = 1.5
 """Digits that it must have where the rest is within what rounding costs."""
+RESIDUE = 1e-21, 1e-16
+"""What is left of a sum that cancels in extended precision, relative to what it should be: as good as 0."""
 MOST = {"float64": 15.9, "float32": 7.2, "float16": 3.3, "bfloat16": 2.4}
 SLACK = 8.0
 """A mistake makes numbers larger: what rounding may cost them, in budgets of the right ones."""
@@ -110,6 +113,9 @@ def fit(seen: Observation, key: str, predicted: Array, rough: float = 0.0) -> Fi
         return Fit(most if error <= noise else 0.0, error <= noise, most)
     potential = float(np.log10(max(off / floor, 1.0)))
     digits = most if error == 0 else (float(np.log10(off / error)) if off > 0 and np.isfinite(error) else 0.0)
+    size, wanted = norm(p[~odd]), norm(want[~odd])
+    if error > 0 and size > 0 and not RESIDUE[0] * wanted < size < RESIDUE[1] * wanted:
+        digits = min(digits, float(np.log10(4 * max(size, norm(got[~odd])) / error)))
     return Fit(min(max(digits, 0.0), most), error <= noise, potential)
 
 

@@ -142,7 +142,7 @@ class Network:
         if target.ndim == 3:
             return self.copy(target)
         classes = np.where(self.active, target, 0)
-        return np.eye(self.o.shape[2], dtype=self.dtype)[classes]
+        return (np.arange(self.o.shape[2]) == classes[..., None]).astype(self.dtype)
 
     def log_softmax(self, o: Array) -> Array:
         """log softmax over the last axis."""

@@ -138,7 +138,7 @@ class Elman:
         target = np.asarray(self.loss_spec.target)
         if target.ndim == self.x.ndim:
             return target
-        return np.eye(self.o.shape[-1], dtype=self.dtype)[np.where(self.counted(), target, 0)]
+        return (np.arange(self.o.shape[-1]) == np.where(self.counted(), target, 0)[..., None]).astype(self.dtype)
 
     def log_probabilities(self) -> Array:
         """Return log softmax(o), (T,B,K)."""

@@ -121,7 +121,7 @@ def propose(problem: Problem) -> Iterator[Hypothesis]:
             lambda k, v: gradient(k, v) and v.ndim >= 1,
             16,
         )
-    for limit in (0.1, 0.5, 1.0, 2.0, 5.0, 10.0):
+    for limit in (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 1000.0):
         yield one(
             f"clipped-{limit:g}",
             f"clipped to [-{limit:g}, {limit:g}]",

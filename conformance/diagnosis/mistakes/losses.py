@@ -161,7 +161,7 @@ def _gradients(problem: Problem) -> Iterator[Hypothesis]:
         "the upstream gradient of row 0 is taken for every row",
         lambda a, d: np.broadcast_to(d[:, :1], d.shape),
     )
-    for limit in (1.0, 5.0):
+    for limit in (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 1000.0):
         yield do(
             f"do-clipped-{limit:g}",
             f"the gradient by the outputs is clipped to [-{limit:g}, {limit:g}]",

@@ -212,7 +212,7 @@ def _stops(limit: float, *, row: bool) -> Callable[[Base], Arrays]:
 
 
 def _clipped() -> Iterator[Hypothesis]:
-    for limit in (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0):
+    for limit in (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 1000.0):
         for names, of in ((("h",), "h"), (("c",), "c"), (("h", "c"), "the state")):
             yield Hypothesis(
                 f"arrived-{''.join(names)}-clipped-{limit:g}",

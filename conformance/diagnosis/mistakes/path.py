@@ -351,7 +351,7 @@ def _carries(problem: Problem) -> Iterator[Hypothesis]:
             twisted(grouped=True, delta=lambda s, dz, d=narrow: rounded(dz, d)),
             order=31,
         )
-    for limit in (0.1, 0.5, 1.0, 2.0, 5.0, 10.0):
+    for limit in (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 1000.0):
         yield Hypothesis(
             f"delta-clipped-{limit:g}",
             f"each delta_t is clipped to [-{limit:g}, {limit:g}]",
