@@ -156,6 +156,42 @@ def test_a_bug_of_the_blind_table_is_named(name, cell, configuration, named):
     assert found.matches[0].hypothesis.id == named, found.sentence
 
 
+@pytest.mark.parametrize(
+    ("limit", "named"), [(0.5, True), (10, True), (100, True), (1000, True), (37, False), (700, False)]
+)
+def test_a_limit_is_named_at_its_own_size_or_not_at_all(limit, named):
+    def clipped(p, right):
+        loss = replace(p.loss, g=np.clip(p.loss.g, -limit, limit))
+        found = Tape(replace(p, loss=loss)).results
+        return right | {key: np.asarray(found[key], dtype=np.float64) for key in right if key.startswith("d")}
+
+    p = problem()
+    loud = replace(p, loss=replace(p.loss, g=2.0**100 * p.loss.g))
+    found = diagnose(made(clipped), Failure(loud, loud))
+    if named:
+        assert found.matches[0].hypothesis.id == f"do-clipped-{limit}", found.sentence
+    assert all(one.hypothesis.id == f"do-clipped-{limit}" for one in found.matches), found.sentence
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm"])
+def test_a_limit_on_the_way_back_is_named(cell):
+    p = problem(cell)
+    found = diagnose(planted("state_gradient_clipped", "blind"), Failure(p, p))
+    assert found.matches[0].hypothesis.id == "arrived-h-clipped-10", found.sentence
+
+
+@pytest.mark.parametrize("cut", [WINDOW, CHUNK, PERIODIC, {}], ids=str)
+@pytest.mark.parametrize("cell", ["elman", "lstm"])
+def test_losses_share_a_group_as_they_share_a_pass(cell, cut):
+    p = alike(problem(cell, finals=True, lengths=np.array([3, 0]), **cut), (7, 4, 4, 5, 5), 1, Support(), loud=30.0)
+    clipped = Twist(grouped=True, arrives=lambda _, name, v: np.clip(v, -10, 10) if name == "h" else v)
+    found, got = Tape(p, clipped).results, planted("state_gradient_clipped", "blind").call(p)
+    exact = Tape(p).results
+    for key in [key for key in got if key.startswith("dW")]:
+        assert np.abs(found[key] - got[key]).max() <= 1e-12 * np.abs(got[key]).max(), key
+        assert np.abs(exact[key] - got[key]).max() >= 1e-3 * np.abs(got[key]).max(), key
+
+
 def test_a_wrong_loss_alone_is_no_evidence_for_a_scale():
     def change(p, answer):
         return answer | {"loss": answer["loss"] * 0.77} if p.T == 9 else answer

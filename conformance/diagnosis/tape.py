@@ -11,7 +11,7 @@ plain tape against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bptt.losses import row_weights
 from bptt.problem import Problem, gradient_shapes
-from bptt.truncation import sweeps
+from bptt.truncation import Sweep, sweeps
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -80,7 +80,7 @@ class Twist:
     read      f(name, start, W), a parameter or its columns from `start` on, as read backward
     held      f(dz), what the recurrent product sends back although its state is held constant; None: nothing
     arrives   f(s, name, arrived), the adjoint of the state after step s
-    grouped   losses that reach back to the same step share a group, as in an implementation: for what is not linear
+    grouped   losses that one pass of an implementation takes back share a group: for what is not linear
     """
 
     step: Callable[..., Any] | None = None
@@ -354,6 +354,8 @@ class Tape:
         steps = np.arange(1, T + 1)
         if self.twist.grouped:
             found = sweeps(truncation, self.lengths, T)
+            if truncation.kind in ("window", "periodic"):  # a pass for each block, those that reach to the start too
+                found = [part for sweep in found for part in _by_block(sweep, truncation.k1 or 1)]
             self.G = len(found) + 1  # the last for rows without steps
             self.member = np.zeros((T + 1, self.G, B), bool)
             self.mask = np.zeros((T, self.G, B), bool)
@@ -604,3 +606,11 @@ class Tape:
         for name in self.problem.spec.states[1:]:
             found[name] = np.stack(self.h[name][1:])
         return {key: found[key] for key in gradient_shapes(self.problem)}
+
+
+def _by_block(sweep: Sweep, size: int) -> Iterator[Sweep]:
+    """The passes of its losses, those of one block of steps at a time."""
+    block = np.arange(len(sweep.seeds)) // size
+    for one in np.unique(block[sweep.seeds.any(axis=1)]):
+        seeds = sweep.seeds & (block == one)[:, None]
+        yield Sweep(seeds, np.where(seeds.any(axis=0), sweep.first, len(seeds) + 1))
