@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,23 @@ def test_gradient_that_a_softmax_cancels_is_measured_by_the_products_before(dtyp
         assert (bound > 0).any(), key
     assert np.abs(truth.solution.near("dW_h")[0]).max() < 2.0**-70
     assert truth.zero_scale("dW_h") > 0.01
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm"])
+def test_a_truth_that_is_kept_holds_no_products_of_jacobians(cell):
+    """A bench keeps hundreds of them, and these are S times as large as anything else in them."""
+    problem, model = network(cell, "float64", 0.9, (4, 2, 3, 64), 0), Model("float64")
+    find_truth(problem, model)
+    tracemalloc.start()
+    try:
+        truth = find_truth(problem, model)
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    S = 64 * len(problem.spec.states)
+    assert truth.conclusive("h")
+    jacobians = 4 * 2 * S * S * 8
+    assert held < 2 * jacobians < most
 
 
 def test_precision_grows_until_every_ball_is_finite() -> None:

@@ -59,6 +59,7 @@ def _budget(solution: Solution, model: Model) -> Budget:
     lengths = problem.row_lengths
     passes = sweeps(problem.truncation, lengths, T)
     backward = backward_errors(graph, model, forward, seeds, passes)
+    graph.tangents.clear()  # S times as large as the states, and a truth keeps its graph
     arrays: dict[str, Floats] = {"loss": np.array(loss.loss), "o": loss.outputs}
     for i, name in enumerate(problem.spec.states):
         arrays[name] = states[:, :, i * H : (i + 1) * H]
