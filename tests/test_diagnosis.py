@@ -173,6 +173,41 @@ def test_a_limit_is_named_at_its_own_size_or_not_at_all(limit, named):
     assert all(one.hypothesis.id == f"do-clipped-{limit}" for one in found.matches), found.sentence
 
 
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        (lambda B: B // 4 * 4 if B > 4 else B, "rows-in-tiles-of-4"),
+        (lambda B: B // 4 * 4, "rows-in-whole-tiles-of-4"),
+        (lambda B: min(B, 4), "rows-beyond-4"),
+        (lambda B: B // 16 * 16 if B > 16 else B, "rows-in-tiles-of-16"),
+        (lambda B: min(B, 16), "rows-beyond-16"),
+    ],
+)
+def test_rows_that_are_lost_are_counted_at_many_sizes(rows, named):
+    def without(p, right):
+        n = rows(p.B)
+        if n == 0:
+            return right | {key: 0 * right[key] for key in ("dW_xh", "dW_hh")}
+        part = replace(p, x=p.x[:, :n], h0=p.h0[:n], loss=replace(p.loss, g=p.loss.g[:, :n]))
+        found = Tape(part).results
+        return right | {key: np.asarray(found[key], dtype=np.float64) for key in ("dW_xh", "dW_hh")}
+
+    small = alike(problem(), (2, 17 if "16" in named else 5, 2, 2, 2), 0, Support())
+    found = diagnose(made(without), Failure(small, small))
+    assert [one.hypothesis.id for one in found.matches] == [named], found.sentence
+
+
+def test_a_window_that_never_reaches_the_start_is_named():
+    def short(p, right):
+        cut = Truncation("window", k=min(p.truncation.k, max(1, p.T - 1)))
+        found = Tape(replace(p, truncation=cut)).results
+        return right | {key: np.asarray(found[key], dtype=np.float64) for key in right if key.startswith("d")}
+
+    p = problem(truncation=Truncation("window", k=5))
+    found = diagnose(made(short), Failure(p, p))
+    assert found.matches[0].hypothesis.id == "window-short-of-the-start", found.sentence
+
+
 @pytest.mark.parametrize("cell", ["elman", "lstm"])
 def test_a_limit_on_the_way_back_is_named(cell):
     p = problem(cell)

@@ -103,6 +103,13 @@ def _tiles() -> Iterator[Hypothesis]:
             order=23,
         )
         yield Hypothesis(
+            f"rows-in-whole-tiles-of-{tile}",
+            f"rows are handled in tiles of {tile}, and what is no whole tile is lost",
+            _kept(lambda B, n=tile: B // n * n),
+            local=True,
+            order=24,
+        )
+        yield Hypothesis(
             f"rows-beyond-{tile}",
             f"only the first {tile} rows are there",
             _kept(lambda B, n=tile: min(B, n)),

@@ -294,6 +294,9 @@ def _truncations(problem: Problem) -> Iterator[Hypothesis]:
     def other(make: Callable[[Truncation], Truncation]) -> Callable[[Tape, Truncation], Array]:
         return lambda a, t: mask_of(make(t))(a)
 
+    def other_of(make: Callable[[Tape, Truncation], Truncation]) -> Callable[[Tape, Truncation], Array]:
+        return lambda a, t: mask_of(make(a, t))(a)
+
     def spare(k: int | None) -> int:
         return max(1, k or 1)
 
@@ -336,6 +339,12 @@ def _truncations(problem: Problem) -> Iterator[Hypothesis]:
         )
         yield instead(
             f"{kind}-doubled", f"{kind}(k) is taken for {kind}(2k)", other(lambda t: Truncation(kind, k=2 * spare(t.k)))
+        )
+    if kind == "window":
+        yield instead(
+            "window-short-of-the-start",
+            "window(k) reaches no more than T - 1 steps, also where k is larger",
+            other_of(lambda a, t: Truncation("window", k=min(spare(t.k), max(1, a.T - 1)))),
         )
     if kind == "chunk":
         yield instead(
