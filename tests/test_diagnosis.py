@@ -208,6 +208,17 @@ def test_a_window_that_never_reaches_the_start_is_named():
     assert found.matches[0].hypothesis.id == "window-short-of-the-start", found.sentence
 
 
+def test_truncations_that_agree_on_some_parameters_are_told_apart_by_others():
+    def short(p, right):
+        cut = replace(p.truncation, k2=max(p.truncation.k2 - 1, p.truncation.k1))
+        return right | {"dh0": np.asarray(Tape(replace(p, truncation=cut)).results["dh0"], dtype=np.float64)}
+
+    p = problem(**PERIODIC)
+    found = diagnose(made(short), Failure(p, p))
+    same = ["periodic-k2-too-short", "periodic-end-one-later"]  # in dh0 there is no difference
+    assert [one.hypothesis.id for one in found.matches] == same, found.sentence
+
+
 @pytest.mark.parametrize("cell", ["elman", "lstm"])
 def test_a_limit_on_the_way_back_is_named(cell):
     p = problem(cell)
@@ -356,7 +367,7 @@ def test_gates_and_edges_are_there_by_their_labels(cell):
     ("name", "cut", "T", "best"),
     [
         ("full_is_cut_off", Truncation("full"), 101, "far-terms-100"),
-        ("truncations_reach_64_steps", Truncation("chunk", k=REACH), 65, "detached-every-64"),
+        ("truncations_reach_64_steps", Truncation("chunk", k=REACH), 65, "chunks-of-64-at-most"),
     ],
 )
 def test_reach_that_is_capped_is_told_from_the_smallest_problem(name, cut, T, best):

@@ -21,7 +21,7 @@ from conformance.diagnosis.match import Match, Observation, about_single, agrees
 from conformance.diagnosis.mistakes import hypotheses
 from conformance.diagnosis.mistakes.stale import STALE
 from conformance.diagnosis.mistakes.terms import reaches
-from conformance.diagnosis.where import describe, triggers
+from conformance.diagnosis.where import describe, other_truncations, triggers
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetUnavailable, UsageError
 from conformance.targets import Target, afresh
 from oracle.errors import PrecisionExhausted
@@ -212,6 +212,8 @@ def _explain(
     if (special or right) and not stale:
         when, others = triggers(asked, wrong[0])
         full = _ranked(_held_against(full, others))
+    if len(full) > 1 and not stale:
+        full = _ranked(_held_against(full, other_truncations(asked, wrong[0])))
     if full:
         best = full[0]
         equal = tuple(
@@ -248,8 +250,8 @@ def _confirmed(full: list[Match], asked: Asked, like: Problem) -> list[Match]:
 def _held_against(full: Sequence[Match], others: Sequence[Observation]) -> list[Match]:
     """Explanations held against what was seen at other sizes.
 
-    One that does not explain what is wrong there is left out, unless all are; one that predicts a mistake where there
-    was none has exceptions.
+    One that explains less of what is wrong there than another is left out; one that predicts a mistake where there was
+    none has exceptions.
     """
 
     def explains(one: Match, seen: Observation) -> bool:
@@ -257,7 +259,9 @@ def _held_against(full: Sequence[Match], others: Sequence[Observation]) -> list[
         return match is not None and set(match.arrays) == set(seen.wrong)
 
     wrong = [seen for seen in others if seen.wrong]
-    explaining = [one for one in full if one.hypothesis.id in UNTESTED or all(explains(one, seen) for seen in wrong)]
+    explained = [
+        len(wrong) if one.hypothesis.id in UNTESTED else sum(explains(one, seen) for seen in wrong) for one in full
+    ]
 
     def contradicted(one: Match, seen: Observation) -> bool:
         predicted = predictions(one.hypothesis, seen.base) or {}
@@ -266,7 +270,8 @@ def _held_against(full: Sequence[Match], others: Sequence[Observation]) -> list[
     right = [seen for seen in others if not seen.wrong]
     return [
         replace(one, always=one.always and not any(contradicted(one, seen) for seen in right))
-        for one in explaining or full
+        for one, count in zip(full, explained, strict=True)
+        if count == max(explained)
     ]
 
 

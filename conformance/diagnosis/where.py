@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bptt.errors import ProblemError
+from bptt.truncation import Truncation
 from conformance.diagnosis.family import alike
 from conformance.diagnosis.match import Observation
 from conformance.diagnosis.tape import COLUMNS, Array, wide
@@ -24,6 +26,12 @@ VALUES = {
     "K": (2, 3, 5),
 }
 LARGE = 12_000
+CUTS = {
+    "window": tuple(Truncation("window", k=k) for k in (1, 2, 3, 5)),
+    "chunk": tuple(Truncation("chunk", k=k) for k in (1, 2, 3, 5)),
+    "periodic": tuple(Truncation("periodic", k1=a, k2=b) for a, b in ((1, 1), (1, 2), (1, 3), (2, 2), (3, 4), (2, 6))),
+}
+"""Parameters under which explanations of a wrong truncation part: short and long ones, and k2 beyond 2 k1."""
 
 
 def describe(wrong: Sequence[Observation], when: str | None) -> str:
@@ -117,6 +125,15 @@ def triggers(asked: Asked, seen: Observation) -> tuple[str | None, list[Observat
         if fact:
             facts.append(fact)
     return "wrong " + " and ".join(facts) if facts else None, all_seen
+
+
+def other_truncations(asked: Asked, seen: Observation) -> list[Observation]:
+    """What is answered under other parameters of the same truncation; nothing where it has none."""
+    p, found = seen.base.problem, []
+    for cut in CUTS.get(p.truncation.kind, ()):
+        problem = alike(p, (p.T, p.B, p.D, p.H, p.K), 41, asked.bench.support, same_truncation=True)
+        found.append(asked.ask(replace(problem, truncation=cut)))
+    return [one for one in found if one is not None]
 
 
 def _fact(name: str, own: int, answers: Sequence[tuple[int, bool]]) -> str | None:

@@ -279,6 +279,14 @@ def _cut_at(asked: Truncation, k: int) -> Iterator[Hypothesis]:
             local=True,
             order=26,
         )
+    if asked.kind == "chunk":
+        yield Hypothesis(
+            f"chunks-of-{k}-at-most",
+            f"chunks have {k} steps at most: chunk(k) is taken for chunk({k}) where k is larger",
+            masked(lambda a: mask_of(Truncation("chunk", k=min(a.problem.truncation.k or k, k)))(a)),
+            local=True,
+            order=25,
+        )
 
 
 def _truncations(problem: Problem) -> Iterator[Hypothesis]:
