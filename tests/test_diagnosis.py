@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bptt.truncation import Truncation
 from conformance.diagnosis import Failure, diagnose
 from conformance.diagnosis.family import alike
 from conformance.diagnosis.hypothesis import Base
+from conformance.diagnosis.match import _digits
 from conformance.diagnosis.mistakes import hypotheses
 from conformance.diagnosis.mistakes.path import EDGES
 from conformance.diagnosis.tape import GATES, Tape, Twist
@@ -79,6 +81,7 @@ CASES = [
     ("recurrent_weight_overwritten", {}, "first-step-only"),
     ("bias_sum_without_equals", {}, "zero"),
     ("recurrent_path_cut", {}, "carry-cut"),
+    ("third_row_lost", {}, "last-of-3-rows-lost"),
     ("carry_without_transpose", {}, "carry-without-transpose"),
     ("recurrent_weight_uses_current_state", {}, "recurrent-weight-current-state"),
     ("tanh_derivative_with_plus", {}, "slope-h-plus"),
@@ -178,6 +181,7 @@ def test_a_limit_is_named_at_its_own_size_or_not_at_all(limit, named):
     [
         (lambda B: B // 4 * 4 if B > 4 else B, "rows-in-tiles-of-4"),
         (lambda B: B // 4 * 4, "rows-in-whole-tiles-of-4"),
+        (lambda B: B - (B == 5), "last-of-5-rows-lost"),
         (lambda B: min(B, 4), "rows-beyond-4"),
         (lambda B: B // 16 * 16 if B > 16 else B, "rows-in-tiles-of-16"),
         (lambda B: min(B, 16), "rows-beyond-16"),
@@ -236,6 +240,14 @@ def test_losses_share_a_group_as_they_share_a_pass(cell, cut):
     for key in [key for key in got if key.startswith("dW")]:
         assert np.abs(found[key] - got[key]).max() <= 1e-12 * np.abs(got[key]).max(), key
         assert np.abs(exact[key] - got[key]).max() >= 1e-3 * np.abs(got[key]).max(), key
+
+
+def test_digits_of_sizes_that_are_far_apart():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [_digits(*pair) for pair in ((1e-320, 1e300), (1.0, np.inf), (np.inf, np.inf))] == [0, 0, 0]
+        assert _digits(1.0, 1e-9) == pytest.approx(9)
+        assert _digits(1e300, 1e-300) > 15
 
 
 def test_a_wrong_loss_alone_is_no_evidence_for_a_scale():

@@ -111,12 +111,18 @@ def fit(seen: Observation, key: str, predicted: Array, rough: float = 0.0) -> Fi
     floor = max(noise / SLACK, 1e-300)
     if odd.any():
         return Fit(most if error <= noise else 0.0, error <= noise, most)
-    potential = float(np.log10(max(off / floor, 1.0)))
-    digits = most if error == 0 else (float(np.log10(off / error)) if off > 0 and np.isfinite(error) else 0.0)
+    potential = _digits(off, floor)
+    digits = most if error == 0 else _digits(off, error)
     size, wanted = norm(p[~odd]), norm(want[~odd])
     if error > 0 and size > 0 and not RESIDUE[0] * wanted < size < RESIDUE[1] * wanted:
-        digits = min(digits, float(np.log10(4 * max(size, norm(got[~odd])) / error)))
+        digits = min(digits, _digits(4 * max(size, norm(got[~odd])), error))
     return Fit(min(max(digits, 0.0), most), error <= noise, potential)
+
+
+def _digits(size: float, error: float) -> float:
+    """How many decimal digits of a size an error leaves right; none where the error is not finite."""
+    ratio = size / error
+    return float(np.log10(ratio)) if ratio >= 1 else 0.0
 
 
 def agrees(seen: Observation, key: str, predicted: Array | None) -> bool:

@@ -94,6 +94,14 @@ def _dx_padding(base: Base) -> Arrays:
 
 
 def _tiles() -> Iterator[Hypothesis]:
+    for rows in (2, 3, 4, 5):
+        yield Hypothesis(
+            f"last-of-{rows}-rows-lost",
+            f"of {rows} rows, and of no other number of them, the last is lost",
+            _kept(lambda B, n=rows: B - (n == B)),
+            local=True,
+            order=25,
+        )
     for tile in (4, 8, 16, 32):
         yield Hypothesis(
             f"rows-in-tiles-of-{tile}",
