@@ -12,8 +12,9 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
-from bptt.files import to_bytes
+from bptt.files import header_of
 from bptt.problem import Problem, gradient_shapes
 from conformance.errors import ContractBroken, Declined, TargetCrash, TargetStarved
 from conformance.render.terminal import shorten
@@ -28,6 +29,7 @@ from properties.base import Answer
 
 Configuration = tuple[object, ...]
 REMEMBERED = 300
+_DIGESTS: WeakKeyDictionary[Problem, str] = WeakKeyDictionary()
 
 
 def configuration(problem: Problem) -> Configuration:
@@ -51,8 +53,15 @@ def configuration(problem: Problem) -> Configuration:
 
 
 def digest(problem: Problem) -> str:
-    """A name for a problem's exact contents."""
-    return hashlib.sha256(to_bytes(problem)).hexdigest()
+    """A name for a problem's exact contents; a problem keeps its own, as nothing changes its arrays."""
+    known = _DIGESTS.get(problem)
+    if known is None:
+        found = hashlib.sha256(repr(header_of(problem)).encode())
+        for name, array in problem.arrays():
+            found.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+            found.update(array.tobytes())
+        known = _DIGESTS[problem] = found.hexdigest()
+    return known
 
 
 @dataclass

@@ -7,6 +7,7 @@ unpickled. A worker and all it starts run in a session of their own, which ends 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing.util
 import os
 import secrets
@@ -353,7 +354,7 @@ def request_for(problem: Problem, layout: str = "plain", *, hold: bool = False) 
         "layout": layout,
         "hold": hold,
     }
-    most = (1 << 16) + sum(16 * int(np.prod(shape)) + 512 for shape in shapes.values())
+    most = (1 << 16) + sum(16 * math.prod(shape) + 512 for shape in shapes.values())
     return message, dict(problem.arrays()), most
 
 

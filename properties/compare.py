@@ -7,7 +7,7 @@ exact difference between the oracle's solutions of the problems involved.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -125,28 +125,38 @@ def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgeme
     """
     answers = [bench.run(part.problem) for part in parts]
     truths = [bench.truth(part.problem) for part in parts]
-    out = []
-    for key in keys:
-        if not all(key in answer for answer in answers):
-            continue
-        shape = parts[0].at(key, answers[0][key]).shape
-        weights = [part.weights(key, shape) for part in parts]
-        got = exact_sum([(w, part.at(key, a[key])) for w, part, a in zip(weights, parts, answers, strict=True)])
-        want, radius = exact_combination(list(zip(weights, parts, truths, strict=True)), key)
-        allowed = radius.copy()
-        for part, w, truth in zip(parts, weights, truths, strict=True):
-            allowed += np.abs(w) * part.at(key, truth.allowed(key))
-        with np.errstate(all="ignore"):
-            error = np.abs(got - want)
+    keys = [key for key in keys if all(key in answer for answer in answers)]
+    if not keys:
+        return Judgement(())
+    shapes = [parts[0].at(key, answers[0][key]).shape for key in keys]
+    weights = [_flat(part.weights(key, shape) for key, shape in zip(keys, shapes, strict=True)) for part in parts]
+    runs = list(zip(weights, parts, answers, truths, strict=True))
+    got = exact_sum([(w, _flat(part.at(key, answer[key]) for key in keys)) for w, part, answer, _ in runs])
+    want, radius = exact_combination([(w, part, truth) for w, part, _, truth in runs], keys)
+    allowed = radius.copy()
+    for w, part, _, truth in runs:
+        allowed += np.abs(w) * _flat(part.at(key, truth.allowed(key)) for key in keys)
+    with np.errstate(all="ignore"):
+        error = np.abs(got - want)
+    out, start = [], 0
+    for key, shape in zip(keys, shapes, strict=True):
+        own = slice(start, start := start + math.prod(shape))
+        found, exact, off, bound = (array[own].reshape(shape) for array in (got, want, error, allowed))
         judged = parts[0].at(key, active_mask(parts[0].problem, key, answers[0][key].shape))
         size = norm(parts[0].at(key, truths[0].solution.near(key)[0]))
-        small = norm(allowed) <= CONCLUSIVE[parts[0].problem.dtype] * size < np.inf or all(
+        small = norm(bound) <= CONCLUSIVE[parts[0].problem.dtype] * size < np.inf or all(
             truth.conclusive(key) for truth in truths
         )
-        comparison, where = worst_entry(key, got, want, error, allowed, small, judged)
-        present = [(part, int(w[where])) for part, w in zip(parts, weights, strict=True) if w[where]]
-        out.append(_with_terms(comparison, tuple(part.term(key, where, w) for part, w in present)))
+        comparison, where = worst_entry(key, found, exact, off, bound, small, judged)
+        counts = [(part, int(w[own].reshape(shape)[where])) for part, w in zip(parts, weights, strict=True)]
+        terms = tuple(part.term(key, where, count) for part, count in counts if count)
+        out.append(_with_terms(comparison, terms))
     return Judgement(tuple(out))
+
+
+def _flat(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """All entries of several arrays, one array after the other: on small ones it is the calls that take time."""
+    return np.concatenate([array.reshape(-1) for array in arrays])
 
 
 def exact_sum(weighted: Sequence[tuple[NDArray[np.int64], NDArray[np.floating]]]) -> Floats:
@@ -166,46 +176,50 @@ def exact_sum(weighted: Sequence[tuple[NDArray[np.int64], NDArray[np.floating]]]
     return np.array(values, dtype=np.float64).reshape(shape)
 
 
-def exact_combination(weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]], key: str) -> tuple[Floats, Floats]:
-    """(value, radius) of the sum of weight times the exact arrays, in the solutions' own arithmetic."""
-    shape = weighted[0][0].shape
+def exact_combination(
+    weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]], keys: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """(value, radius) of the sum of weight times the exact arrays, flat, in the solutions' own arithmetic."""
     if all(isinstance(truth.solution, PairSolution) for _, _, truth in weighted):
-        value, _, radius = _combination_of_pairs(weighted, key).reshape(3, *shape)
+        value, _, radius = _combination_of_pairs(weighted, keys)
         return value, radius * (1 + 2.0**-40) + np.abs(value) * 2.0**-52
     N = max((truth.solution.N for _, _, truth in weighted), key=lambda numbers: numbers.prec)
     values, radii = [], []
     with scope(N):
-        columns = [_signed(N, weights, part, truth, key) for weights, part, truth in weighted]
+        columns = [_signed(N, weights, part, truth, keys) for weights, part, truth in weighted]
         for entries in zip(*columns, strict=True):
             total = sum(entries[1:], entries[0])
             values.append(float(total.mid()) if hasattr(total, "mid") else float(total))
             radii.append(float(total.rad()) if hasattr(total, "rad") else 0.0)
-    value = np.array(values, dtype=np.float64).reshape(shape)
-    radius = np.array(radii, dtype=np.float64).reshape(shape) * (1 + 2.0**-40) + np.abs(value) * 2.0**-52
+    value = np.array(values, dtype=np.float64)
+    radius = np.array(radii, dtype=np.float64) * (1 + 2.0**-40) + np.abs(value) * 2.0**-52
     return value, radius
 
 
-def _combination_of_pairs(weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]], key: str) -> Balls:
+def _combination_of_pairs(weighted: Sequence[tuple[NDArray[np.int64], Part, Truth]], keys: Sequence[str]) -> Balls:
     """(3,n): the sum in balls of pairs; products by the weights, 0 or powers of two, are exact."""
     total = np.zeros((3, weighted[0][0].size))
     for weights, part, truth in weighted:
-        balls, flat = np.stack(truth.solution.near(key)).reshape(3, -1), weights.reshape(-1)
-        if key in part.places:
-            balls = balls[:, part.places[key].reshape(-1)]
-        balls = np.where(flat == 0, 0.0, balls) * flat  # where the run adds nothing, the place is -1: anything
-        balls[2] = np.abs(balls[2])
-        total = entrywise("add", total, balls)
+        each = []
+        for key in keys:
+            one = np.stack(truth.solution.near(key)).reshape(3, -1)
+            each.append(one[:, part.places[key].reshape(-1)] if key in part.places else one)
+        balls = np.concatenate(each, axis=1)
+        counted: Balls = np.where(weights == 0, 0.0, balls) * weights  # where the run adds nothing, the place is -1
+        counted[2] = np.abs(counted[2])
+        total = entrywise("add", total, counted)
     return total
 
 
-def _signed(N: Numbers, weights: NDArray[np.int64], part: Part, truth: Truth, key: str) -> list[Any]:
+def _signed(N: Numbers, weights: NDArray[np.int64], part: Part, truth: Truth, keys: Sequence[str]) -> list[Any]:
     """The exact entries of a run, weighted, in the order of the whole's, as numbers of N."""
-    exact = truth.solution.values[key]
-    if N.name != truth.solution.N.name:  # rationals beside balls
-        exact = [N.ratio(value) for value in exact]
-    places = part.places[key].reshape(-1).tolist() if key in part.places else range(len(exact))
-    flat = weights.reshape(-1).tolist()
-    return [w * exact[i] if w else 0 for i, w in zip(places, flat, strict=True)]
+    found = []
+    for key in keys:
+        exact = truth.solution.values[key]
+        if N.name != truth.solution.N.name:  # rationals beside balls
+            exact = [N.ratio(value) for value in exact]
+        found += [exact[i] for i in part.places[key].reshape(-1).tolist()] if key in part.places else exact
+    return [w * value if w else 0 for w, value in zip(weights.tolist(), found, strict=True)]
 
 
 def exactly(problem: Problem, key: str, got: NDArray[Any], want: NDArray[Any], judged: Any = True) -> Comparison:

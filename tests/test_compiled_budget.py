@@ -91,9 +91,8 @@ def small(cell: str = "lstm", **changes: Any) -> Problem:
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_float64_costs_is_counted_as_in_numpy(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With many more roundings than there are, and an underflow far larger: otherwise neither would be seen."""
-    for module in (forward, backward):
-        monkeypatch.setattr(module, "conversion", lambda _: 2.0**46)
-        monkeypatch.setattr(module, "underflow", lambda _: 2.0**-20)
+    monkeypatch.setattr(forward, "conversion", lambda _: 2.0**46)
+    monkeypatch.setattr(forward, "underflow", lambda _: 2.0**-20)
     probes = package.loss_probes
 
     def rougher(*given: Any) -> dict[str, forward.Probe]:

@@ -307,9 +307,9 @@ def test_radius_of_a_combination_is_no_less_than_the_ball():
     problem = replace(linear(), activation="tanh")
     solution = solve(problem, BallNumbers(40))
     truth = replace(Given(0.0).truth(linear()), solution=solution)
-    ones = np.ones((3, 3), dtype=np.int64)
-    value, radius = exact_combination([(ones, Part(+1, problem), truth), (-ones, Part(-1, problem), truth)], "dW_hh")
-    for got, bound, ball in zip(value.ravel(), radius.ravel(), solution.values["dW_hh"], strict=True):
+    ones = np.ones(9, dtype=np.int64)
+    value, radius = exact_combination([(ones, Part(+1, problem), truth), (-ones, Part(-1, problem), truth)], ["dW_hh"])
+    for got, bound, ball in zip(value, radius, solution.values["dW_hh"], strict=True):
         with scope(solution.N):
             exact = _rational((1 * ball + -1 * ball).rad())
         assert got == 0

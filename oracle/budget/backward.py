@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from bptt.truncation import Sweep
 from oracle.budget import compiled
-from oracle.budget.forward import ForwardErrors, conversion, underflow
+from oracle.budget.forward import ForwardErrors
 from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place, Tangents
 from oracle.budget.model import INFLATE, Model
 from oracle.budget.passes import Alike, Moment, alike
@@ -147,7 +147,7 @@ class _Passes:
     def __init__(self, graph: Graph, model: Model, forward: ForwardErrors) -> None:
         J, J_abs, tangents = step_tangents(graph, adjoint=True)
         self.graph, self.Jt, self.J_abs = graph, np.ascontiguousarray(J.swapaxes(-1, -2)), J_abs
-        self.slack, self.tiny = conversion(graph) * ROUND, underflow(graph)
+        self.slack, self.tiny = forward.kappa * ROUND, forward.tiny
         self.cuts = {k: both for k, both in tangents.items() if graph.places[k].op == "linear"}
         self.cut = np.concatenate([np.zeros((*J.shape[:3], 0)), *(both[0] for both in self.cuts.values())], axis=-1)
         self.cut = np.ascontiguousarray(self.cut.swapaxes(-1, -2))

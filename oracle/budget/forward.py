@@ -41,12 +41,15 @@ class ForwardErrors:
     """Bounds in units of u: nodes[k] (T,B,n) for every place, states (T+1,B,S) for the whole state.
 
     probes: for each probe L, (T,B,n), a bound of |e_t L|.
+    kappa, tiny: `conversion` and `underflow` of the graph.
     """
 
     nodes: dict[int, Floats]
     states: Floats
     probes: dict[str, Floats]
     kinks: int
+    kappa: float
+    tiny: float
 
 
 @dataclass
@@ -79,7 +82,7 @@ def forward_errors(graph: Graph, model: Model, probes: Mapping[str, Probe] | Non
         compiled.forward(steps)
     else:
         steps.run()
-    return ForwardErrors(steps.nodes, steps.states, steps.probed, steps.rules.kinks)
+    return ForwardErrors(steps.nodes, steps.states, steps.probed, steps.rules.kinks, steps.kappa, steps.tiny)
 
 
 class _Steps:

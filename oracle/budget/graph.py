@@ -7,6 +7,7 @@ to float64 here; what that costs is accounted for in `oracle.budget.transport`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class Graph:
     prelude: list[tuple[int, int, tuple[int, int]]]  # (block, source, columns) of parameters cut into blocks
     tangents: dict[bool, tuple[Floats, Floats, Tangents]] = field(default_factory=dict)  # step_tangents keeps its own
 
-    @property
+    @cached_property
     def S(self) -> int:
         """The size of the whole state of one row."""
         return sum(self.places[i].value.shape[-1] for i in self.inputs.values())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,28 +42,28 @@ class Model:
     ulp: float = 4.0
     flush: bool = False
 
-    @property
+    @cached_property
     def u(self) -> float:
         """Unit roundoff of the storage dtype: 2^-53 for float64."""
         return 2.0 ** -SIGNIFICAND[self.dtype]
 
-    @property
+    @cached_property
     def sum_unit(self) -> float:
         """The accumulator's unit roundoff in units of u: 1 where they are the same dtype."""
         return 2.0 ** (SIGNIFICAND[self.dtype] - SIGNIFICAND[self.accumulate or self.dtype])
 
-    @property
+    @cached_property
     def eta(self) -> float:
         """What underflow may add to one operation, in units of u: half the smallest number, or the smallest normal."""
         p, emin = SIGNIFICAND[self.dtype], _SMALLEST_NORMAL[self.dtype]
         return 2.0 ** (emin + p) if self.flush else 2.0**emin
 
-    @property
+    @cached_property
     def eta_function(self) -> float:
         """Likewise for an elementary function, whose `ulp` among subnormals is the smallest of them."""
         return self.eta if self.flush else self.eta * max(1.0, 2 * self.ulp)
 
-    @property
+    @cached_property
     def overflow(self) -> float:
         """Half of the power of two below which every sum of absolute terms must stay for a budget to hold."""
         return _LARGEST[self.dtype]
