@@ -15,7 +15,7 @@ from bptt.problem import Loss, Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
 from oracle.ball_numbers import BallNumbers
-from oracle.budget import Budget, Model, backward, budget, compiled, forward
+from oracle.budget import Budget, Model, budget, compiled, forward
 from oracle.budget.graph import build_graph
 from oracle.budget.model import INFLATE
 from oracle.solution import Solution, solve
