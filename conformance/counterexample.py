@@ -240,7 +240,7 @@ def disturbed(held, new):
 
 def main():
     gradients = adapter(sys.argv[1] if len(sys.argv) > 1 else {place!r})
-    for attempt in range(1, 13):  # a target that keeps state may answer rightly for a while
+    for attempt in range(1, {calls} + 1):  # a target that keeps state may answer rightly for a while
         held = []
         answers = []
         claims = set()
@@ -319,6 +319,7 @@ def script(target: Target, finding: Finding, outcome: Outcome) -> str:
         layout=repr(LAYOUTS[case.parameters.get("layout", 0)]),
         faults=repr(FAULTS[: case.parameters.get("faults", 0)]),
         held="layout" in case.parameters,
+        calls=max(12, case.parameters.get("times", 0)),
         place=_place(target),
     )
 

@@ -5,11 +5,12 @@ there is (an unknown name, a loss one step too long, no parameters), and then it
 one to the other problem of the same sizes and the last answer are judged against the truth. The whole sequence is in
 every case, so that a target that some call has spoilt fails a case that spoils a fresh one too.
 
-Fixed cases are of other kinds. In one, a problem with rows of unequal lengths is asked two dozen times, each time with
-its rows in another order and other inputs: what a target prepares once for a configuration that comes again and again,
-a plan of the lengths or a recorded run, must still be what the problem asks for. In the others the problem is asked
-before each of its siblings, which differ from it in one field alone (properties/siblings.py), after itself in another
-dtype, and after problems of its sizes for other cells. What a target remembers of the first, and takes for the
+Fixed cases are of other kinds. In one, a problem large enough to be divided among threads is asked over and over: a
+race shows in one call of many. In another, a problem with rows of unequal lengths is asked two dozen times, each time
+with its rows in another order and other inputs: what a target prepares once for a configuration that comes again and
+again, a plan of the lengths or a recorded run, must still be what the problem asks for. In the others the problem is
+asked before each of its siblings, which differ from it in one field alone (properties/siblings.py), after itself in
+another dtype, and after problems of its sizes for other cells. What a target remembers of the first, and takes for the
 second's, shows.
 
 Whether the two answers agree in every bit is said in a note, and judged only where a target declares itself
@@ -38,6 +39,10 @@ from properties.units import negated
 
 HISTORY = tuple((4, *middle, 2) for middle in itertools.permutations((1, 3, 0))) * 4
 """Lengths of five rows: of these plans the first, the last, the longest and the sum are equal."""
+TIMES = 40
+"""How often the large problem is asked: of a race that shows in one call of ten, one run in seventy sees nothing."""
+LARGE = (3, 40, 6, 40, 5)
+"""T, B, D, H, K: past 32 rows and 32 units, where kernels divide them."""
 DIFFERENT = "seen: two answers to one problem that differ in their last bits"
 EQUAL = "seen: two answers to one problem that are equal in every bit"
 
@@ -69,6 +74,9 @@ class Repeatability(Property):
                 "activations": shape.activations[0],
                 "reductions": (shape.reductions or ("sum",))[0],
             }
+            problem = None if i else generic(7300, support, cell, dtype, LARGE, names)
+            if problem is not None:
+                out.append(Case(problem, {"times": TIMES}))
             problem = generic(7001 + 2 * i, support, cell, dtype, (3, 2, 2, 2, 2), names)
             if problem is not None:
                 out.append(Case(problem, {"siblings": 1}))
@@ -85,7 +93,7 @@ class Repeatability(Property):
         return other + out  # the former first: of their sizes nothing has been asked in this dtype by then
 
     def asked_too(self, case: Case) -> Sequence[Problem]:
-        if _in_pairs(case):
+        if _in_pairs(case) or case.parameters.get("times"):
             return ()
         if case.parameters.get("history"):
             return _history(case)[1:]
@@ -100,6 +108,8 @@ class Repeatability(Property):
             answers = [(problem, bench.run(problem)) for problem in asked]
             found = [against_truth(problem, answer, bench.truth(problem)) for problem, answer in answers]
             return Judgement(tuple(c for judgement in found for c in judgement.comparisons))
+        if case.parameters.get("times"):
+            return over_and_over(case.problem, bench, case.parameters["times"])
         problem, others = case.problem, self.asked_too(case)
         first = bench.run(problem)
         *_, same = [bench.run(other) for other in others]
@@ -156,6 +166,20 @@ def another(problem: Problem, more: int) -> Problem:
     lengths = None if problem.lengths is None else np.minimum(problem.lengths, problem.T + more)
     loss = replace(other.loss, g=cut(other.loss.g), target=cut(other.loss.target))
     return replace(other, x=cut(other.x), lengths=lengths, loss=loss)
+
+
+def over_and_over(problem: Problem, bench: Bench, times: int) -> Judgement:
+    """The answers to one problem; those that are the first one bit for bit are no further examples of anything."""
+    first, truth, other = bench.run(problem), bench.truth(problem), 0
+    comparisons = [*against_truth(problem, first, truth).comparisons]
+    for _ in range(times - 1):
+        answer = bench.run(problem)
+        if any(answer[key].tobytes() != first[key].tobytes() for key in first):
+            other += 1
+            comparisons += against_truth(problem, answer, truth).comparisons
+            if bench.support.deterministic:
+                comparisons += bitwise(problem, first, answer)
+    return Judgement(tuple(comparisons), (DIFFERENT if other else EQUAL,))
 
 
 def bitwise(problem: Problem, first: Answer, second: Answer) -> list[Comparison]:

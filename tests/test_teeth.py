@@ -90,6 +90,7 @@ def test_correct_variants_are_not_accused(prop, dtype):
         ("far_out", "one_buffer_for_one_start", "memory", "lstm"),
         ("far_out", "weights_of_the_first_call", "memory", "elman"),
         ("far_out", "recorded_after_20_calls", "repeatability", "elman"),
+        ("far_out", "race_of_many_rows_and_units", "repeatability", "elman"),
         ("far_out", "plan_of_other_lengths", "repeatability", "elman"),
         ("elman", "periodic_taken_for_window", "truncation-equivalence", "elman"),
         ("elman", "truncation_of_weights_only", "truncation-equivalence", "elman"),

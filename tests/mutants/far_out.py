@@ -220,6 +220,19 @@ def plan_of_another_cell(problem):
 plan_of_another_cell.SUPPORTS = {**numpy_bptt.SUPPORTS, "cells": ["elman", "gru_reset_before"], "activations": ["tanh"]}
 
 
+_calls = {"made": 0}
+
+
+def race_of_many_rows_and_units(problem):
+    """One call in ten, of those with more than 32 rows and units, a thread's part of db_h is lost."""
+    answer = numpy_bptt.gradients(problem)
+    if problem.x.shape[1] > 32 and problem.params["b_h"].shape[0] > 32:
+        _calls["made"] += 1
+        if _calls["made"] % 10 == 0:
+            answer["db_h"] = answer["db_h"] * np.where(np.arange(answer["db_h"].size) < 32, 1, 0.5)
+    return answer
+
+
 def _with(problem, **changed):
     return SimpleNamespace(**{**vars(problem), **changed})
 
