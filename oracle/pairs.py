@@ -28,7 +28,7 @@ from bptt.truncation import sweeps
 from oracle.ball_numbers import BallNumbers
 from oracle.budget import compiled
 from oracle.budget.compiled import OPS, Tape
-from oracle.budget.graph import ACTIVATIONS, Graph, Place, Rounded, count_consumers, slope_of
+from oracle.budget.graph import ACTIVATIONS, Graph, Place, Rounded, count_consumers, slope_of, spread
 from oracle.errors import OracleDisagrees
 from oracle.numbers import Scalar
 from oracle.solution import FIRST_PRECISION, Solution, decided, scope, solve
@@ -177,7 +177,7 @@ def entrywise(op: str, a: Balls, b: Balls | None = None) -> Balls:
     """
     a, columns = np.ascontiguousarray(a), a.shape[-1]
     out = np.empty(a.shape[:-1] if op == "row sums" else a.shape)
-    given = (a,) if b is None else (a, np.ascontiguousarray(np.broadcast_to(b, a.shape)))
+    given = (a,) if b is None else (a, np.ascontiguousarray(b) if b.shape == a.shape else spread(b, a.shape))
     _call("entrywise", (ENTRYWISE.index(op), a[0].size // columns, columns), *given, out)
     return out
 
@@ -462,7 +462,7 @@ def _loss(problem: Problem, o: Balls) -> tuple[Balls, Balls]:
         do = exact(np.where(live[:, :, None], loss.g, 0))
         return _total(entrywise("mul", do, o)), do
     assert loss.target is not None
-    w = np.ascontiguousarray(np.broadcast_to(ratios(row_weights(problem))[:, None, :, None], (3, T, B, K)))
+    w = spread(ratios(row_weights(problem))[:, None, :, None], (3, T, B, K))
     w = w * live[:, :, None]
     if loss.kind == "squared_error":
         assert loss.scale is not None
@@ -479,7 +479,7 @@ def _loss(problem: Problem, o: Balls) -> tuple[Balls, Balls]:
     if not labels:
         share = entrywise("mul", share, entrywise("row sums", y)[..., None])
     do = entrywise("mul", entrywise("sub", share, y), w)
-    from_log = entrywise("sub", np.ascontiguousarray(np.broadcast_to(entrywise("log", totals), o.shape)), shifted)
+    from_log = entrywise("sub", spread(entrywise("log", totals), o.shape), shifted)
     return _total(entrywise("mul", entrywise("mul", y, w), from_log)), do
 
 

@@ -27,6 +27,7 @@ Derivation: ours; in docs/budget.md with the constants.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 from bptt.truncation import Sweep
 from oracle.budget import compiled
 from oracle.budget.forward import ForwardErrors
-from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place, Tangents
+from oracle.budget.graph import ACTIVATIONS, Floats, Graph, Place, Tangents, spread
 from oracle.budget.model import INFLATE, Model
 from oracle.budget.passes import Alike, Moment, alike
 from oracle.budget.transport import ROUND, Transport, step_tangents
@@ -119,7 +120,7 @@ class Groups:
         """The largest of the three sums of absolute values: (4)."""
         m, w = self.by_loss.shape[1:]
         by_step = self.X.swapaxes(-1, -2) @ self.summed
-        by_row = np.moveaxis(self.X, 0, -1) @ self.summed.swapaxes(0, 1)
+        by_row = self.X.transpose(1, 2, 0) @ self.summed.swapaxes(0, 1)
         largest = np.max([np.abs(part).sum(axis=0) for part in (self.by_loss, by_step, by_row)], axis=0)
         float64: Floats = np.abs(self.X.reshape(-1, m)).T @ self.lost.reshape(-1, w)
         return np.asarray(largest + float64)
@@ -392,7 +393,7 @@ class _Backward:
         shape = self.graph.places[k].value.shape
         gain, there = slack + roundings * (magnitude + model.u * slack), magnitude + slack > 0
         if gain.shape != shape:
-            gain, there = np.broadcast_to(gain, shape), np.broadcast_to(there, shape)
+            gain, there = spread(gain, shape), spread(there, shape)
         self.edges[k].append(Edge(i, factor, size, gain, there, model.lost(roundings), float64))
 
     def _enter(self, k: int, entries: list[tuple[int, Floats]], factor: Floats | None = None) -> None:
@@ -401,7 +402,7 @@ class _Backward:
             return
         X = np.where(self.graph.active[:, :, None], np.concatenate([part for _, part in entries], axis=-1), 0.0)
         self.groups[k] = Groups(X, self.graph.places[k].value.shape[-1], factor)
-        ends = np.cumsum([0] + [part.shape[-1] for _, part in entries]).tolist()
+        ends = [0, *itertools.accumulate(part.shape[-1] for _, part in entries)]
         self.entries[k] = [(i, slice(*ends[j : j + 2])) for j, (i, _) in enumerate(entries)]
 
     def _terms(self, i: int) -> float:
@@ -458,7 +459,7 @@ class _Backward:
         shape = self.graph.places[k].value.shape
         for this, other in ((a, b), (b, a)):
             place = self.graph.places[other]
-            value = np.broadcast_to(place.value, shape)
+            value = spread(place.value, shape) if place.constant else place.value
             if self.graph.places[this].constant:
                 self._enter(k, [(this, np.ones((*self.graph.active.shape, 1)))], value)
                 continue
@@ -475,5 +476,5 @@ class _Backward:
         vz, vn, vh = (self.graph.places[i].value for i in (z, n, h))
         both = np.abs(vh) + np.abs(vn)
         self._edge(k, z, vh - vn, D[h] + D[n] + 3 * both, self._terms(z), 2 * ROUND * both)
-        self._edge(k, n, 1 - vz, D[z] + 2, self._terms(n), np.full_like(vz, 2 * ROUND))
+        self._edge(k, n, 1 - vz, D[z] + 2, self._terms(n), np.full(vz.shape, 2 * ROUND))
         self._edge(k, h, vz, D[z], self._terms(h))

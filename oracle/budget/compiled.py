@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oracle.budget.graph import ACTIVATIONS, Floats, Graph
+from oracle.budget.graph import ACTIVATIONS, Floats, Graph, spread
 from oracle.budget.model import Model
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Tape:
             self.array(None)
             return
         if shape is not None and values.shape != shape:
-            values = np.broadcast_to(values, shape)
+            values = spread(values, shape)
         self.array(np.ascontiguousarray(values, dtype=np.float64))
 
     def run(self, loop: Any) -> None:

@@ -21,6 +21,7 @@ begins, so that sup |phi''| is taken over the tube and no fixed point is needed.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -94,13 +95,15 @@ class _Steps:
         self.J, self.J_abs, tangents = step_tangents(graph, adjoint=False)
         self.kappa, self.tiny = conversion(graph), underflow(graph)
         lanes = [k for k in tangents if graph.places[k].op == "linear"]  # the nodes whose images are formed: (5)
-        ends = np.cumsum([0] + [tangents[k][0].shape[-1] for k in lanes]).tolist()
+        ends = [0, *itertools.accumulate(tangents[k][0].shape[-1] for k in lanes)]
         self.columns = {k: slice(*ends[i : i + 2]) for i, k in enumerate(lanes)}
         self.signed, self.absolute = (
             np.concatenate([self.J[..., :0], *(tangents[k][i] for k in lanes)], axis=-1) for i in (0, 1)
         )
         self.rules = _Forward(graph, model)
-        self.nodes = {k: np.zeros_like(p.value) for k, p in enumerate(graph.places) if not p.constant}
+        self.nodes: dict[int, Floats] = {
+            k: np.zeros(p.value.shape) for k, p in enumerate(graph.places) if not p.constant
+        }
         self.states = np.zeros((T + 1, B, graph.S))
         self.probed = {name: np.zeros((T, B, probe.signed.shape[-1])) for name, probe in probes.items()}
         self.width = graph.S + sum(array.shape[-1] for array in (self.signed, *self.probed.values()))
@@ -183,7 +186,7 @@ class _Forward:
 
     def _absolute_sum(self, k: int) -> Floats:
         places, place = self.graph.places, self.graph.places[k]
-        total: Floats = np.zeros_like(place.value)
+        total: Floats = np.zeros(place.value.shape)
         for i in range(place.products):
             total = total + places[place.inputs[2 * i]].magnitude @ places[place.inputs[2 * i + 1]].magnitude
         for i in place.inputs[2 * place.products :]:

@@ -112,7 +112,7 @@ def loss_errors(solved: Rounded, model: Model, h: Floats, states: Floats, probes
         R = model.flat(np.array(H + 1.0), sums, np.abs(o) + model.u * (image + flushed)) + model.lost(H + 1) + flushed
         R = np.where(active & (sums < model.overflow), R, np.where(active, np.inf, 0.0))
     else:
-        image, R = Dh, np.zeros_like(Dh)
+        image, R = Dh, np.zeros(Dh.shape)
     image = np.where(active, image, 0.0)
     D = image + R  # (1)
     w = np.array([float(weight) for weight in row_weights(problem)])[None, :, None]

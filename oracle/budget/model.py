@@ -119,5 +119,5 @@ class Model:
     def read(self, values: Floats) -> Floats:
         """What reading an input may lose: all of it, where it is subnormal and subnormals are flushed."""
         size = np.abs(values)
-        lost: Floats = np.where(size < self.u * self.eta, size / self.u, 0.0) if self.flush else np.zeros_like(size)
+        lost: Floats = np.where(size < self.u * self.eta, size / self.u, 0.0) if self.flush else np.zeros(size.shape)
         return lost
