@@ -64,8 +64,10 @@ def _budget(solution: Solution, model: Model) -> Budget:
     for i, name in enumerate(problem.spec.states):
         arrays[name] = states[:, :, i * H : (i + 1) * H]
     scales: dict[str, Floats] = {}
-    lost = _lost(backward, model, S)
-    parameters, largest = _parameters(solution, graph, model, forward.nodes, backward, scales, lost)
+    sent = {k: backward.size[k] + model.u * backward.error[k] for k in backward.size}
+    together = np.concatenate([size.reshape(-1) for size in sent.values()])
+    lost = _lost(float(together.sum()), model, S)
+    parameters, largest = _parameters(solution, graph, model, forward.nodes, backward, sent, scales, lost)
     arrays |= parameters
     M, E, Z = backward.initial
     E = E + model.terms(T) * (M + model.u * E) + lost(T) * (M + E > 0)
@@ -81,14 +83,14 @@ def _budget(solution: Solution, model: Model) -> Budget:
         computed = do + model.u * Ddo
         flat = (T * B, -1)
         hs, Dh = np.abs(h).reshape(flat), states[:, :, :H].reshape(flat)
-        sent, rows = computed.reshape(flat), hs + model.u * Dh
-        arrays["dW_hy"] = hs.T @ Ddo.reshape(flat) + Dh.T @ sent + n * (rows.T @ sent)
-        arrays["dW_hy"] += model.lost(count) * nonzero(rows.T, sent)
+        into, rows = computed.reshape(flat), hs + model.u * Dh
+        sizes = rows.T @ into
+        arrays["dW_hy"] = hs.T @ Ddo.reshape(flat) + Dh.T @ into + n * sizes
+        arrays["dW_hy"] += model.lost(count) * nonzero(rows.T, into)
         arrays["db_y"] = (Ddo + n * computed).sum(axis=(0, 1)) + model.lost(count) * (computed.sum(axis=(0, 1)) > 0)
         scales |= {"dW_hy": hs.T @ loss.scale.reshape(flat), "db_y": loss.scale.sum(axis=(0, 1))}
-        largest = float(np.max([largest, (rows.T @ sent).max(initial=0.0), sent.sum(axis=0).max(initial=0.0)]))
-    sums = [M, *(backward.size[k] + model.u * backward.error[k] for k in backward.size)]
-    peak = np.max([largest, backward.peak, *(np.max(values, initial=0.0) for values in sums)])
+        largest = float(np.max([largest, sizes.max(initial=0.0), into.sum(axis=0).max(initial=0.0)]))
+    peak = np.max([largest, backward.peak, M.max(initial=0.0), together.max(initial=0.0)])
     weights = [float(weight) for weight in row_weights(problem) if weight]
     peak = peak / min(weights, default=1.0)  # an implementation may multiply by the weights 1/length, 1/B at the end
     peaks = {"loss": loss.peak, "o": 0.0} | dict.fromkeys(problem.spec.states, 0.0)  # of states and outputs: infinite
@@ -101,15 +103,16 @@ def _budget(solution: Solution, model: Model) -> Budget:
     return Budget(out, scales, forward.kinks, model)
 
 
-def _lost(backward: BackwardErrors, model: Model, S: int) -> Callable[[int], float]:
+def _lost(sizes: float, model: Model, S: int) -> Callable[[int], float]:
     """n -> what underflow may take from a gradient in n of its own operations, and in the products of a tangent.
+
+    sizes  what all adjoints' computed sizes add up to
 
     In forward mode it is dz/dtheta of a node z that underflows, and what is lost meets the node's adjoint afterwards:
     it counts as often as all adjoints' sizes add up to, and once at least. A tangent goes through at most S products in
     a linear node, S where it meets dL/ds, and fewer than 16 with slopes, gates and peepholes.
     """
-    sizes = (float((backward.size[k] + model.u * backward.error[k]).sum()) for k in backward.size)
-    carried = float(np.maximum(1.0, sum(sizes)))
+    carried = float(np.maximum(1.0, sizes))  # NaN stays
     return lambda n: model.lost(n + 2 * S + 16) * carried
 
 
@@ -170,13 +173,14 @@ def _parameters(
     model: Model,
     D: dict[int, Floats],
     backward: BackwardErrors,
+    sent: dict[int, Floats],
     scales: dict[str, Floats],
     lost: Callable[[int], float],
 ) -> tuple[dict[str, Floats], float]:
     """Sums over time and batch: A = |X|^T E + D_X^T M^, and the rounding of N terms of size |X^|^T M^, nested or flat.
 
     The terms are those of all passes, or sums over the losses t of the double sum's terms within sums over (s, b).
-    Beside the bounds, the largest size; the scales are entered where they belong.
+    sent[k] is M^ of place k. Beside the bounds, the largest size; the scales are entered where they belong.
     """
     problem = solution.problem
     T, B = problem.T, problem.B
@@ -202,8 +206,7 @@ def _parameters(
     for k, place in enumerate(graph.places):
         if place.op not in ("linear", "mul") or place.constant:
             continue
-        M, E, Z = (of[k].reshape(T * B, -1) for of in (backward.size, backward.error, backward.scale))
-        computed = M + model.u * E
+        E, Z, computed = (of[k].reshape(T * B, -1) for of in (backward.error, backward.scale, sent))
         if place.op == "mul":
             for this, other in (place.inputs, place.inputs[::-1]):
                 if graph.places[this].constant:
