@@ -30,6 +30,11 @@ def norm(array: Floats) -> float:
     >>> norm(np.array([3e300, 4e300])), norm(np.array([3e-300, 4e-300]))
     (5e+300, 5e-300)
     """
+    flat = np.ravel(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = float(flat @ flat)
+    if 2.0**-900 < square < 2.0**900:  # nothing overflows, and what underflows is no part of it
+        return math.sqrt(square)
     largest = float(np.max(np.abs(array), initial=0.0))
     if not 0 < largest < np.inf:
         return largest

@@ -32,10 +32,21 @@ def worst_entry(
 
     Where no bound could be had (`allowed` is infinite: overflow is admissible) nothing is judged.
     """
-    judged = judged & (allowed < np.inf)
+    return _worst(key, got, want, error, allowed, conclusive, _ratios(error, allowed, judged))
+
+
+def _ratios(error: Floats, allowed: Floats, judged: NDArray[np.bool_]) -> Floats:
+    """error / allowed of what is judged, and -1 elsewhere."""
     with np.errstate(all="ignore"):
         ratio = np.where(error == 0, 0.0, error / allowed)
-    ratio = np.where(judged, np.where(np.isnan(ratio), np.inf, ratio), -1.0)
+    ratio[np.isnan(ratio)] = np.inf
+    found: Floats = np.where(judged & (allowed < np.inf), ratio, -1.0)
+    return found
+
+
+def _worst(
+    key: str, got: Floats, want: Floats, error: Floats, allowed: Floats, conclusive: bool, ratio: Floats
+) -> tuple[Comparison, tuple[int, ...]]:
     where = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape)) if ratio.ndim else ()
     r = float(ratio[where])
     if r < 0:  # nothing of the array is judged
@@ -138,16 +149,18 @@ def of_sums(bench: Bench, parts: Sequence[Part], keys: Sequence[str]) -> Judgeme
         allowed += np.abs(w) * _flat(part.at(key, truth.allowed(key)) for key in keys)
     with np.errstate(all="ignore"):
         error = np.abs(got - want)
+    masks = (active_mask(parts[0].problem, key, answers[0][key].shape) for key in keys)
+    judged = _flat(parts[0].at(key, mask) for key, mask in zip(keys, masks, strict=True))
+    ratio = _ratios(error, allowed, judged)
     out, start = [], 0
     for key, shape in zip(keys, shapes, strict=True):
         own = slice(start, start := start + math.prod(shape))
-        found, exact, off, bound = (array[own].reshape(shape) for array in (got, want, error, allowed))
-        judged = parts[0].at(key, active_mask(parts[0].problem, key, answers[0][key].shape))
+        found, exact, off, bound, each = (a[own].reshape(shape) for a in (got, want, error, allowed, ratio))
         size = norm(parts[0].at(key, truths[0].solution.near(key)[0]))
         small = norm(bound) <= CONCLUSIVE[parts[0].problem.dtype] * size < np.inf or all(
             truth.conclusive(key) for truth in truths
         )
-        comparison, where = worst_entry(key, found, exact, off, bound, small, judged)
+        comparison, where = _worst(key, found, exact, off, bound, small, each)
         counts = [(part, int(w[own].reshape(shape)[where])) for part, w in zip(parts, weights, strict=True)]
         terms = tuple(part.term(key, where, count) for part, count in counts if count)
         out.append(_with_terms(comparison, terms))
