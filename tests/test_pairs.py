@@ -68,15 +68,10 @@ def members(balls: Balls, at: int) -> list[Any]:
     return [arb(hi) + arb(lo) + at * arb(rad) for hi, lo, rad in rows]
 
 
-def enclosures(balls: Balls) -> list[Any]:
-    """The balls as arb's."""
-    rows = zip(*(plane.reshape(-1).tolist() for plane in balls), strict=True)
-    return [arb(hi) + arb(lo) + arb(0, rad) for hi, lo, rad in rows]
-
-
 def holds(balls: Balls, values: list[Any]) -> bool:
-    """Whether each ball contains the value, to all of BITS."""
-    return all(ball.contains(arb(value.mid())) for ball, value in zip(enclosures(balls), values, strict=True))
+    """Whether each ball contains the value, to all of BITS: arb's own radii have 30, and are rounded up."""
+    rows = zip(members(balls, 0), balls[2].reshape(-1).tolist(), values, strict=True)
+    return all(abs(arb(value.mid()) - middle) <= arb(rad) for middle, rad, value in rows)
 
 
 def magnitudes(draw: np.random.Generator, low: int, high: int) -> NDArray[np.float64]:
@@ -120,6 +115,42 @@ def test_products_that_underflow_enclose() -> None:
     values = [left * right for left, right in zip(members(a, 0), members(b, 0), strict=True)]
     assert holds(entrywise("mul", a, b), values)
     assert holds(product(a[:, :, None], b[:, None, :])[:, range(COUNT), range(COUNT)], values)
+
+
+TAIL = float.fromhex("0x1.904601577793fp-108")
+NARROW: dict[str, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
+    "the last error of a sum": (
+        "add",
+        (2.0**-54, TAIL, 0.0),
+        (float.fromhex("0x1.14241696684f9p-78"), 1.5 * 2.0**-351, 0.0),
+    ),
+    "a radius that underflows": ("mul", (0.1, 0.0, 0.0), (1.0, 0.0, 1.5e-323)),
+    "a lower half whose product underflows": ("mul", (1.5 * 2.0**-400, 0.0, 0.0), (1.0, 2.0**-700, 0.0)),
+    "the sum of a product's lower parts": ("mul", (0.1, 0.0, 0.0), (0.3, 0.7 * 2.0**-95, 0.0)),
+    "a quotient that underflows": ("div", (5e-324, 0.0, 0.0), (3.0, 0.0, 0.0)),
+    "a divisor's lower half": ("div", (1.0, 0.0, 0.0), (1.0, -(2.0**-54), 1 - 2.0**-53)),
+}
+"""Operands of which one small error alone is made."""
+
+
+@pytest.mark.parametrize("what", NARROW)
+def test_small_errors_are_counted(what: str) -> None:
+    op, left, right = NARROW[what]
+    a, b = (np.array(ball).reshape(3, 1) for ball in (left, right))
+    got = entrywise(op, a, b)
+    for i, j in ((0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+        values = [OPERATIONS[op](x, y) for x, y in zip(members(a, i), members(b, j), strict=True)]
+        assert not np.isfinite(got).all() or holds(got, values)
+    if op == "mul":
+        for one, other in ((a, b), (b, a)):
+            assert holds(
+                product(one[:, :, None], other[:, :, None]), [x * y for x in members(a, 1) for y in members(b, 1)]
+            )
+
+
+def test_a_divisor_that_may_be_zero_says_nothing() -> None:
+    one, wide = exact(np.ones(1)), np.array([[1.0], [0.0], [2.0]])
+    assert not np.isfinite(entrywise("div", one, wide)).all()
 
 
 def test_operations_are_as_sharp_as_106_bits() -> None:
@@ -171,6 +202,20 @@ def test_functions_enclose(name: str, width: float) -> None:
             size = np.abs(got[0]) if name == "exp" else np.maximum(np.abs(got[0]), 1)
             assert (got[2] <= 2.0**-80 * size).all()
             assert np.median(got[2] / size) <= 2.0**-100
+
+
+def test_wide_and_far_arguments_enclose() -> None:
+    """Or say nothing: where a radius is too wide for the series, and where a result's lower half underflows."""
+    wide = np.array([[1.0, -700.0, 1.0, 0.1, 2.0], [0.0] * 5, [8.0, 100.0, 0.9, 0.25, 0.26]])
+    far = pair(rng().uniform(-679.9, -640, COUNT), 0.0)
+    for name, a in (("exp", wide), ("exp", far), ("log", wide[:, 2:])):
+        got = entrywise(name, np.ascontiguousarray(a))
+        for at in (0, 1, -1):
+            for i, value in enumerate(members(a, at)):
+                ball = got[:, i : i + 1]
+                exact_value = value.exp() if name == "exp" else value.log()
+                assert not np.isfinite(ball).all() or (exact_value.is_finite() and holds(ball, [exact_value]))
+    assert np.isfinite(entrywise("exp", far)).all()
 
 
 def one_unit(activation: str, a: NDArray[np.float64]) -> Problem:
