@@ -376,8 +376,13 @@ class Fused:
         return call
 
 
-@pytest.mark.parametrize("loop", ["entrywise", "product"])
-@pytest.mark.parametrize(("plane", "factor"), [(0, 1 + 2.0**-52), (1, 0.0), (1, -1.0)])
+@pytest.mark.parametrize(
+    ("loop", "plane", "factor"),
+    [
+        *((loop, *change) for loop in ("entrywise", "product") for change in ((0, 1 + 2.0**-52), (1, 0.0), (1, -1.0))),
+        ("entrywise", 2, 2.0**30),
+    ],
+)
 def test_an_unsound_build_is_noticed(loop: str, plane: int, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pairs.sound()
     pairs.sound.cache_clear()
@@ -403,6 +408,27 @@ def test_two_enclosures_that_disagree_are_noticed(monkeypatch: pytest.MonkeyPatc
     assert wrong is not None
     with pytest.raises(OracleDisagrees, match="no number in common"):
         confirm(wrong)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_small_disagreement_is_noticed_either_way(sign: int) -> None:
+    problem = replace(next(spread("lstm", "float64")), truncation=Truncation("full"))
+    found = solve_in_pairs(problem)
+    assert found is not None
+    hi, lo, rad = found.near("dx")
+    at = np.unravel_index(np.argmax(np.abs(lo)), lo.shape)
+    moved = lo.copy()
+    moved[at] += sign * 2.0**-20 * np.abs(lo[at])
+    found._near["dx"] = (hi, moved, rad)
+    with pytest.raises(OracleDisagrees, match=r"dx: .* no number in common"):
+        confirm(found)
+
+
+def test_large_outputs_of_a_softmax_are_decided() -> None:
+    """No power of e is formed of them: the largest of a row is taken off before."""
+    params = {"W_xh": np.array([[1000.0, 999.0]]), "W_hh": np.zeros((2, 2)), "b_h": np.zeros(2)}
+    loss = Loss("cross_entropy", target=np.zeros((1, 1), dtype=np.int64))
+    assert solve_in_pairs(Problem("elman", params, np.ones((1, 1, 1)), loss, activation="identity")) is not None
 
 
 @pytest.mark.parametrize("prop", ["oracle-agreement", "cotangent-linearity"])
