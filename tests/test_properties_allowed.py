@@ -24,12 +24,22 @@ from conformance.targets import resolve
 from oracle.ball_numbers import BallNumbers
 from oracle.budget import Budget, Model
 from oracle.digits import _rational
+from oracle.pairs import PairSolution, solve_in_pairs
 from oracle.rational_numbers import RationalNumbers
 from oracle.solution import scope, solve
 from oracle.truth import Truth, norm
 from properties import PROPERTIES, extremes
 from properties.base import Case, Comparison, Term
-from properties.compare import Part, against_truth, exact_combination, exactly, of_sums, of_terms, within
+from properties.compare import (
+    Part,
+    against_truth,
+    exact_combination,
+    exact_terms,
+    exactly,
+    of_sums,
+    of_terms,
+    within,
+)
 from properties.jacobian_norm_bound import probe
 from properties.readout_locality import of_own_states
 from properties.truncation_equivalence import twins
@@ -302,19 +312,34 @@ def test_extremes_ask_for_no_softmax_of_one_class():
     assert made(3, 1, "none") is not None
 
 
-def test_radius_of_a_combination_is_no_less_than_the_ball():
-    """A difference whose middle is 0: nothing but the ball's own radius, rounded upwards."""
+@pytest.mark.parametrize("solved", [lambda p: solve(p, BallNumbers(40)), solve_in_pairs], ids=["balls", "pairs"])
+def test_radius_of_a_combination_is_that_of_the_balls(solved):
+    """A difference whose middle is 0: nothing but the balls' own radii, rounded upwards."""
     problem = replace(linear(), activation="tanh")
-    solution = solve(problem, BallNumbers(40))
+    solution = solved(problem)
+    if solution is None:
+        pytest.skip("pairs are not compiled here")
     truth = replace(Given(0.0).truth(linear()), solution=solution)
     ones = np.ones(9, dtype=np.int64)
     value, radius = exact_combination([(ones, Part(+1, problem), truth), (-ones, Part(-1, problem), truth)], ["dW_hh"])
-    for got, bound, ball in zip(value, radius, solution.values["dW_hh"], strict=True):
-        with scope(solution.N):
-            exact = _rational((1 * ball + -1 * ball).rad())
-        assert got == 0
-        assert exact > 0
-        assert exact <= Fraction(float(bound)) <= exact * (1 + Fraction(1, 2**39))
+    assert (value == 0).all()
+    terms = [Term(1.0, problem, "dW_hh", (0, 0)), Term(-1.0, problem, "dW_hh", (0, 0))]
+    middle, of_terms = exact_terms([(term, truth) for term in terms])
+    assert middle == 0
+    with scope(solution.N):
+        rads = [_rational((1 * ball + -1 * ball).rad()) for ball in solution.values["dW_hh"]]
+    if isinstance(solution, PairSolution):
+        assert Fraction(of_terms) >= rads[0] > 0
+        rads = [2 * Fraction(rad) for rad in solution.near("dW_hh")[2].ravel().tolist()]
+    else:
+        assert rads[0] <= Fraction(of_terms) <= rads[0] * (1 + Fraction(1, 2**39))
+    for bound, exact in zip(radius.tolist(), rads, strict=True):
+        assert 0 < exact <= Fraction(bound) <= exact * (1 + Fraction(1, 2**39))
+
+
+def test_a_run_stands_as_zero_where_it_adds_nothing():
+    part = Part(+1, linear(), {"h": np.array([[1, -1], [-1, 0]])})
+    assert part.at("h", np.array([[3.0], [5.0]])).tolist() == [[5.0, 0.0], [0.0, 3.0]]
 
 
 @pytest.mark.parametrize("where", [(0, 0, 0), (3, 1, 2)])
