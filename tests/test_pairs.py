@@ -337,6 +337,10 @@ def test_what_says_nothing_is_left_to_arb() -> None:
     params = {"W_xh": np.ones((4, 1)), "W_hh": np.ones((1, 1)), "b_h": -np.array([2.0**-300])}
     third = np.array([[[1.0, 2.0**-300, 2.0**-600, -(2.0**-600)]]])
     assert solve_in_pairs(neuron(params=params, x=third, h0=np.array([[-1.0]]))) is None
+    lost = np.array([[[1.0, 2.0**-100, 2.0**-200, -(2.0**-100)]]])  # 1, but for a radius of 2^-200
+    for bias, there in ((2.0**-210, False), (-(2.0**-210), False), (2.0**-190, True), (-(2.0**-190), True)):
+        params = {"W_xh": np.ones((4, 1)), "W_hh": np.ones((1, 1)), "b_h": np.array([bias])}
+        assert (solve_in_pairs(neuron(params=params, x=lost, h0=np.array([[-1.0]]))) is not None) == there
     for large in (1e200, 1e308):
         beyond = neuron(params={n: large * p for n, p in neuron().params.items()}, x=np.full((1, 1, 3), 1e200))
         assert solve_in_pairs(beyond) is None
