@@ -505,3 +505,34 @@ def test_inputs_that_may_be_read_as_zero():
     found = bounds_of(neuron(g=g, params=weight), Model("bfloat16", flush=True))
     tangents = Model("bfloat16", flush=True).lost(1 + 1 + 2 + 16) * 4 * g
     assert g * tiny / U <= found["dx"] <= 2 * g * tiny / U + tangents  # a product with that weight may be missing
+
+
+def three_rows(**fields: Any) -> Problem:
+    """Two steps of three rows in front of a readout of one output, whose cotangents are all 1."""
+    params = neuron().params | {"W_hy": one(1.0), "b_y": one(0.0, 1)}
+    loss = Loss("cotangent", g=one(1.0, 2, 3, 1))
+    return neuron(readout="linear", params=params, x=one(2.0, 2, 3, 1), h0=one(1.0, 3, 1), **{"loss": loss, **fields})
+
+
+def test_gradients_of_a_readout_count_every_row():
+    """Six terms, and sums of two steps and three rows that may be stored on the way: factor 11."""
+    assert near(bounds_of(three_rows())["db_y"], 6 * 11 + MODEL.lost(11))
+
+
+def test_scales_of_a_readout_and_of_a_final_cotangent():
+    found = budget(solve(three_rows(), BallNumbers(200)), MODEL).scales
+    h = [2 - 1 + 0.5, 2 - 1.5 + 0.5]
+    assert near(found["dW_hy"], 3 * sum(h))
+    assert near(found["db_y"], 6)
+    ends = Loss("cotangent", g=one(3.0, 1, 1, 1), g_h_final=one(-3.0))
+    assert near(budget(solve(neuron(loss=ends), BallNumbers(200)), MODEL).scales["dh0"], 6)
+
+
+def test_a_readout_whose_gradient_may_overflow_has_no_bound():
+    """h g = 2^1023.5, though neither is large, nor what goes back."""
+    params = {"W_xh": one(1.0), "W_hh": one(0.0), "b_h": one(0.0, 1), "W_hy": one(2.0**-600), "b_y": one(0.0, 1)}
+    for power, bounded in ((511.5, False), (400.0, True)):
+        loss = Loss("cotangent", g=one(2.0**512, 1, 1, 1))
+        large = neuron(params=params, x=one(2.0**power, 1, 1, 1), readout="linear", loss=loss)
+        found = budget(solve(large, BallNumbers(200)), Model())
+        assert np.isfinite(found.arrays["dW_hy"]).all() == bounded
