@@ -45,6 +45,14 @@ entry; last, where a product's rows and columns are both past a multiple of 64, 
 """
 DISPATCHED = ((32, 1, 2, 32, 2), (4, 8, 2, 32, 2), (4, 1, 2, 129, 2), (65, 8, 2, 32, 2), (3, 3, 2, 65, 2))
 """Sizes at which a fused path is taken only where several axes fit it; the last with rows that end early."""
+PARTS = (
+    *((2, 5 + r, 5 + (r + 1) % 11, 5 + (r + 2) % 11, 5 + (r + 3) % 11) for r in range(11)),
+    *((2, 18 + r, 18 + (r + 1) % 14, 18 + (r + 2) % 14, 18 + (r + 3) % 14) for r in range(14)),
+    *((T, 1, 2, 3, 3) for T in range(25, 32)),
+)
+"""Every size from 5 to 31 that is no multiple of 16 nor one more, along every axis: how many lanes of the last vector
+count is often looked up in a table, or told case by case.
+"""
 TAILS = (15, 31)
 """Units one short of full vectors, for every activation."""
 TILE = 16
@@ -72,6 +80,7 @@ def edge_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
     yield from _empty_rows(support, cell, dtype, shape)
     yield from _several(support, cell, dtype, shape)
     yield from _dispatched(support, cell, dtype, shape)
+    yield from _parts(support, cell, dtype, shape)
     yield from _ordered_rows(support, cell, dtype, shape)
     yield from _rows_end_with_blocks(support, cell, dtype, shape)
     yield from _long_blocks(support, cell, dtype, shape)
@@ -110,6 +119,18 @@ def _dispatched(support: Support, cell: str, dtype: str, shape: Shape) -> Iterat
             yield problem
     for i, (H, activation) in enumerate(itertools.product(TAILS, shape.activations)):
         problem = generic(4600 + 2 * i, support, cell, dtype, (4, 2, 2, H, 2), {**plain, "activations": activation})
+        if problem is not None:
+            yield problem
+
+
+def _parts(support: Support, cell: str, dtype: str, shape: Shape) -> Iterator[Problem]:
+    """Without truncation, with a readout where there is one, for vectors of which a part is left."""
+    losses, activations = itertools.cycle(shape.losses), itertools.cycle(shape.activations)
+    names: dict[str, Any] = {"readouts": "linear" if "linear" in shape.readouts else shape.readouts[0]}
+    names |= {"truncations": shape.truncations[0], "reductions": (shape.reductions or ("sum",))[0]}
+    for i, sizes in enumerate(PARTS):
+        names |= {"losses": next(losses), "activations": next(activations)}
+        problem = generic(11000 + i, support, cell, dtype, sizes, names)
         if problem is not None:
             yield problem
 
