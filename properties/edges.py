@@ -46,12 +46,12 @@ entry; last, where a product's rows and columns are both past a multiple of 64, 
 DISPATCHED = ((32, 1, 2, 32, 2), (4, 8, 2, 32, 2), (4, 1, 2, 129, 2), (65, 8, 2, 32, 2), (3, 3, 2, 65, 2))
 """Sizes at which a fused path is taken only where several axes fit it; the last with rows that end early."""
 PARTS = (
-    *((2, 5 + r, 5 + (r + 1) % 11, 5 + (r + 2) % 11, 5 + (r + 3) % 11) for r in range(11)),
-    *((2, 18 + r, 18 + (r + 1) % 14, 18 + (r + 2) % 14, 18 + (r + 3) % 14) for r in range(14)),
+    *((2, 4 + r, 4 + (r + 1) % 12, 4 + (r + 2) % 12, 4 + (r + 3) % 12) for r in range(12)),
+    *((2, 16 + r, 16 + (r + 9) % 16, 16 + (r + 7) % 16, 16 + (r + 11) % 16) for r in range(16)),
     *((T, 1, 2, 3, 3) for T in range(25, 32)),
 )
-"""Every size from 5 to 31 that is no multiple of 16 nor one more, along every axis: how many lanes of the last vector
-count is often looked up in a table, or told case by case.
+"""Every size from 4 to 31 along every axis: how many lanes of the last vector count is often looked up in a table, or
+told case by case. The largest of two axes do not meet.
 """
 TAILS = (15, 31)
 """Units one short of full vectors, for every activation."""

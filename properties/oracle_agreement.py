@@ -14,7 +14,7 @@ values     each array in turn all zero, or with one entry far beyond the rest; s
            nevertheless; probabilities that are labels; outputs near their targets and far from 0
 losses     every loss with every reduction, with lengths and without
 pairs      any two of: a loss, a readout, a truncation, a reduction, lengths, no initial state, an activation, an axis
-           that is 1 or past 16
+           that is 1 or past 16; and every combination of a loss, a truncation, a reduction and lengths
 text       a network of characters at several points of its training on a real text
 """
 
@@ -28,7 +28,7 @@ from bptt.support import Support
 from properties.base import Bench, Case, Judgement, Property
 from properties.compare import against_truth
 from properties.edges import edge_problems
-from properties.pairwise import pairwise_problems
+from properties.pairwise import combined_problems, pairwise_problems
 from properties.real_text import text_problems
 from properties.strategies import problems
 
@@ -45,7 +45,8 @@ class OracleAgreement(Property):
 
     def fixed(self, support: Support, cell: str, dtype: str) -> Sequence[Case]:
         where = (support, cell, dtype)
-        return [Case(p) for p in [*edge_problems(*where), *pairwise_problems(*where), *text_problems(*where)]]
+        found = (edge_problems, pairwise_problems, combined_problems, text_problems)
+        return [Case(problem) for problems_of in found for problem in problems_of(*where)]
 
     def check(self, case: Case, bench: Bench) -> Judgement:
         return against_truth(case.problem, bench.run(case.problem), bench.truth(case.problem))

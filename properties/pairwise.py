@@ -1,8 +1,10 @@
-"""Few problems in which any two features meet: a kernel may be wrong where two of them do, and nowhere else.
+"""Problems in which features meet: a kernel may be wrong where some of them do, and nowhere else.
 
 What is drawn meets a given pair by chance. Here each value of each feature (the loss, the readout, the truncation, the
 reductions, lengths, initial states, the activation, and a small or wider size of every axis) stands beside each value
-of every other, in some four dozen problems.
+of every other, in some four dozen problems. Four features decide together what a step's loss is multiplied by and how
+far it reaches, the loss, the truncation, the reductions and lengths: of these all combinations are asked, on small
+problems.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ CLASSES = (3, 1, 18)
 """The sizes of each axis, K under a readout: a middling one, the least, and one beyond a vector's or a tile's width."""
 CANDIDATES = 40
 """So many rows are looked at for the next one: of these the one in which most pairs meet that have not met yet."""
+SMALL = {"T": 5, "B": 3, "D": 2, "H": 3}
+"""The sizes at which names are combined."""
 REACH = 2
 """How many steps truncations reach back, and how long blocks are."""
 Row = tuple[Any, ...]
@@ -96,6 +100,27 @@ def pairwise_problems(support: Support, cell: str, dtype: str) -> Iterator[Probl
     rows = covering(tuple(levels.values()), void) if all(levels.values()) else ()
     for i, row in enumerate(rows):
         problem = _made(i, support, cell, dtype, row)
+        if problem is not None and support.serves(problem):
+            yield problem
+
+
+def combined_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
+    """Every combination of loss, truncation, reductions and lengths that is offered; the other names take turns."""
+    shape = offered(support, cell)
+    levels = _names(shape)
+    sizes = tuple(min(size, support.max_size.get(name, size)) for name, size in SMALL.items())
+    outputs = [(readout, min(CLASSES[0], support.max_size.get("K", CLASSES[0]))) for readout in shape.readouts]
+    combinations = itertools.product(*(levels[name] for name in ("loss", "truncation", "reduction", "lengths")))
+    n = 0
+    for loss, truncation, reduction, rows in combinations if all(sizes) else ():
+        if loss[0] == "cotangent" and reduction != levels["reduction"][0]:  # the notation has but the sum
+            continue
+        output, rest = outputs[n % len(outputs)], n // len(outputs)
+        started, rest = levels["h0"][rest % len(levels["h0"])], rest // len(levels["h0"])
+        activation = levels["activation"][rest % len(levels["activation"])]
+        names = (output, loss, truncation, reduction, rows, started, activation)
+        problem = _made(1000 + n, support, cell, dtype, (*sizes, *names))
+        n += 1
         if problem is not None and support.serves(problem):
             yield problem
 

@@ -481,12 +481,32 @@ def plan_of_other_lengths(problem):
     return numpy_bptt.gradients(problem)
 
 
+def _combined(kind, cut, reductions, empty):
+    """Whether rows end early (`empty`: one of them at once) under one loss, truncation and reduction."""
+
+    def condition(problem):
+        loss, lengths = problem.loss, problem.lengths
+        if lengths is None or lengths.min() == problem.x.shape[0] or (lengths.min() == 0) != empty:
+            return False
+        name = loss.kind if loss.kind != "cross_entropy" else ("labels", "probabilities")[loss.target.ndim - 2]
+        same = (loss.time_reduction, loss.batch_reduction) == reductions
+        return name == kind and problem.truncation.kind == cut and same
+
+    return condition
+
+
+probabilities_of_periodic_rows = _spoil("dx", _combined("probabilities", "periodic", ("mean", "sum"), False))
+labels_of_chunked_empty_rows = _spoil("dW_hh", _combined("labels", "chunk", ("tokens", "tokens"), True))
+squares_of_windowed_empty_rows = _spoil("db_h", _combined("squared_error", "window", ("mean", "mean"), True))
+
 lanes_of_thirteen_units = _spoil("dW_hh", lambda p: _sizes(p)[3] % 16 == 13)
 lanes_of_eleven_rows = _spoil("db_h", lambda p: _sizes(p)[1] % 16 == 11)
 lanes_of_fourteen_inputs = _spoil("dW_xh", lambda p: _sizes(p)[2] > 16 and _sizes(p)[2] % 16 == 14)
 lanes_of_six_classes = _spoil("db_y", lambda p: _outputs(p) % 8 == 6)
 steps_of_twenty_nine = _spoil("dh0", lambda p: _sizes(p)[0] > 24 and _sizes(p)[0] % 8 == 5)
 
+COMBINED = ("probabilities_of_periodic_rows", "labels_of_chunked_empty_rows", "squares_of_windowed_empty_rows")
+"""Bugs of one combination of loss, truncation, reductions and lengths: of the weights of the steps' losses."""
 LANES = (
     "lanes_of_thirteen_units",
     "lanes_of_eleven_rows",
