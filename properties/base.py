@@ -30,10 +30,14 @@ FAULTS = ("an unknown cell", "an unknown loss", "a loss array one step too long"
 
 @dataclass(frozen=True)
 class Case:
-    """A problem and the few integers that say what is done with it; all that a replay needs."""
+    """A problem and the few integers that say what is done with it; all that a replay needs.
+
+    deep  of a fixed one: whether a quick look leaves it out
+    """
 
     problem: Problem
     parameters: dict[str, int] = field(default_factory=dict)
+    deep: bool = field(default=False, compare=False)
 
 
 class Bench(Protocol):

@@ -16,7 +16,7 @@ from bptt.problem import Problem
 from bptt.support import Support
 from bptt.truncation import Truncation
 from properties.corners import corner_problems, extra_problems
-from properties.generic import generic, labelled
+from properties.generic import contracting, generic, labelled
 from properties.long_range import long_range_problems
 from properties.strategies import Shape, offered
 
@@ -116,7 +116,7 @@ def _dispatched(support: Support, cell: str, dtype: str, shape: Shape) -> Iterat
         if problem is not None and sizes == DISPATCHED[-1] and shape.lengths:
             yield replace(problem, lengths=np.array([3, 2, 1]))
         elif problem is not None:
-            yield problem
+            yield contracting(problem)
     for i, (H, activation) in enumerate(itertools.product(TAILS, shape.activations)):
         problem = generic(4600 + 2 * i, support, cell, dtype, (4, 2, 2, H, 2), {**plain, "activations": activation})
         if problem is not None:

@@ -16,6 +16,7 @@ from properties.strategies import Array, offered, probabilities, recurrent, to_d
 
 REDUCTIONS = (("sum", "sum"), ("mean", "sum"), ("sum", "mean"), ("mean", "mean"), ("tokens", "tokens"))
 """Over time and over the batch."""
+MANY = 1000
 FARTHEST = 20
 """Steps that a truncated problem reaches back at most: passes of a long sequence cost."""
 
@@ -49,6 +50,17 @@ def generic(
 def is_finest(support: Support, dtype: str) -> bool:
     """Whether a dtype is the one for problems whose budgets say little elsewhere: float64, or any without it."""
     return dtype == "float64" or "float64" not in support.dtypes
+
+
+def contracting(problem: Problem) -> Problem:
+    """The same with half the recurrent weights where many steps meet many units.
+
+    Enclosures widen by a norm of the weights at each step; there they would not decide at their first precision.
+    """
+    if problem.T * problem.H <= MANY:
+        return problem
+    halved = {name: array / 2 if name in ("W_hh", "W_h") else array for name, array in problem.params.items()}
+    return replace(problem, params=halved)
 
 
 def labelled(problem: Problem) -> Problem:

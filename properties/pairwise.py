@@ -28,8 +28,11 @@ CLASSES = (3, 1, 18)
 """The sizes of each axis, K under a readout: a middling one, the least, and one beyond a vector's or a tile's width."""
 CANDIDATES = 40
 """So many rows are looked at for the next one: of these the one in which most pairs meet that have not met yet."""
-SMALL = {"T": 5, "B": 3, "D": 2, "H": 3}
-"""The sizes at which names are combined."""
+SIZES = (  # T, B, D, H, K
+    *((5, 3, 2, 3, 3), (4, 17, 2, 3, 2), (4, 2, 3, 18, 2), (18, 2, 2, 3, 3)),
+    *((4, 3, 2, 3, 19), (4, 2, 20, 3, 3), (6, 4, 3, 4, 4)),
+)
+"""The sizes at which names are combined, in turn: their number has no factor in common with those of the names."""
 REACH = 2
 """How many steps truncations reach back, and how long blocks are."""
 Row = tuple[Any, ...]
@@ -93,44 +96,46 @@ def pairwise_problems(support: Support, cell: str, dtype: str) -> Iterator[Probl
     }
     outputs = [("linear", K) for K in CLASSES if support.max_size.get("K", K) >= K] + [("none", 0)]  # there K is H
     levels["output"] = tuple(pair for pair in outputs if pair[0] in shape.readouts)
-    levels |= _names(shape)
+    levels |= {name: values for name, values in names_of(shape).items() if name != "readout"}
     order = list(levels)
     cotangents = tuple(loss for loss in levels["loss"] if loss[0] == "cotangent")
     void = (order.index("loss"), cotangents, order.index("reduction"))  # of a cotangent the notation has but the sum
     rows = covering(tuple(levels.values()), void) if all(levels.values()) else ()
     for i, row in enumerate(rows):
-        problem = _made(i, support, cell, dtype, row)
+        problem = made(i, support, cell, dtype, row)
         if problem is not None and support.serves(problem):
             yield problem
 
 
 def combined_problems(support: Support, cell: str, dtype: str) -> Iterator[Problem]:
-    """Every combination of loss, truncation, reductions and lengths that is offered; the other names take turns."""
-    shape = offered(support, cell)
-    levels = _names(shape)
-    sizes = tuple(min(size, support.max_size.get(name, size)) for name, size in SMALL.items())
-    outputs = [(readout, min(CLASSES[0], support.max_size.get("K", CLASSES[0]))) for readout in shape.readouts]
+    """Every combination of loss, truncation, reductions and lengths; sizes and other names take turns."""
+    levels = names_of(offered(support, cell))
     combinations = itertools.product(*(levels[name] for name in ("loss", "truncation", "reduction", "lengths")))
     n = 0
-    for loss, truncation, reduction, rows in combinations if all(sizes) else ():
+    for loss, truncation, reduction, rows in combinations:
         if loss[0] == "cotangent" and reduction != levels["reduction"][0]:  # the notation has but the sum
             continue
-        output, rest = outputs[n % len(outputs)], n // len(outputs)
-        started, rest = levels["h0"][rest % len(levels["h0"])], rest // len(levels["h0"])
-        activation = levels["activation"][rest % len(levels["activation"])]
-        names = (output, loss, truncation, reduction, rows, started, activation)
-        problem = _made(1000 + n, support, cell, dtype, (*sizes, *names))
+        rest, others = n, []
+        for name in ("readout", "h0", "activation"):
+            others.append(levels[name][rest % len(levels[name])])
+            rest //= len(levels[name])
+        *sizes, K = (
+            min(size, support.max_size.get(a, size)) for a, size in zip("TBDHK", SIZES[n % len(SIZES)], strict=True)
+        )
+        row = (*sizes, (others[0], K), loss, truncation, reduction, rows, *others[1:])
+        problem = made(1000 + n, support, cell, dtype, row) if all(sizes) else None
         n += 1
         if problem is not None and support.serves(problem):
             yield problem
 
 
-def _names(shape: Shape) -> dict[str, tuple[Any, ...]]:
-    """The values of each feature but sizes, in the order of `_made`."""
+def names_of(shape: Shape) -> dict[str, tuple[Any, ...]]:
+    """The values of each feature but sizes."""
     losses = [(loss, further) for loss in shape.losses for further in (False, True)]
     offered_too = {"cotangent": shape.finals, "squared_error": False, "cross_entropy": True}
     reductions = tuple(pair for pair in REDUCTIONS if set(pair) <= set(shape.reductions))
     return {
+        "readout": tuple(shape.readouts),
         "loss": tuple((loss, further) for loss, further in losses if not further or offered_too[loss]),
         "truncation": tuple(shape.truncations),
         "reduction": reductions or (("sum", "sum"),),
@@ -140,7 +145,8 @@ def _names(shape: Shape) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def _made(i: int, support: Support, cell: str, dtype: str, row: Row) -> Problem | None:
+def made(i: int, support: Support, cell: str, dtype: str, row: Row) -> Problem | None:
+    """The i-th problem: its sizes, its output, then loss, truncation, reduction, lengths, initial state, activation."""
     T, B, D, H, (readout, K), (loss, further), truncation, reduction, rows, started, activation = row
     if loss == "cross_entropy":  # of one class there is nothing to say
         H, K = (max(H, 2), K) if readout == "none" else (H, max(K, 2))

@@ -8,7 +8,6 @@ import pytest
 
 from bptt.cells import CELLS
 from bptt.support import Support
-from conformance.engine import PROFILES, work
 from properties.edges import PARTS, edge_problems
 from properties.generic import REDUCTIONS
 from properties.pairwise import combined_problems, covering, pairwise_problems
@@ -92,7 +91,7 @@ def test_every_part_of_a_vector_is_asked_along_every_axis():
     found = list(edge_problems(support, "elman", "float64"))
     for axis in "BDHK":
         asked = [p for p in found if axis != "K" or p.readout == "linear"]
-        assert {getattr(p, axis) for p in asked if work(p) <= PROFILES["smoke"].largest} >= {*range(1, 32)}, axis
+        assert {getattr(p, axis) for p in asked} >= {*range(1, 34)} - {16, 17}, axis
     assert {p.T for p in found} >= {sizes[0] for sizes in PARTS}
 
 

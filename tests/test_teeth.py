@@ -39,7 +39,7 @@ PLANTED = {
     for table in ("elman", "lstm", "training")
     for name, planted in load("mutants", table).PLANTED.items()
 }
-FAR_OUT = ("NAMES", "BEYOND", "REACHING", "MEETING", "LANES", "COMBINED")
+FAR_OUT = ("NAMES", "BEYOND", "REACHING", "MEETING", "LANES", "COMBINED", "WIDE")
 VARIANTS = load("variants", "elman").VARIANTS
 TRUTHS: defaultdict[tuple[str, str, str], Truths] = defaultdict(Truths)
 """By property, cell and dtype, whose problems are the same for all targets that offer the same."""

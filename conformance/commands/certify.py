@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--profile",
         choices=list(PROFILES),
         default="standard",
-        help="how many examples; smoke leaves out the largest fixed ones (default: standard)",
+        help="how many examples; smoke leaves out half of the fixed ones (default: standard)",
     )
     parser.add_argument("--select", metavar="ID,...", help="only these properties")
     parser.add_argument(

@@ -505,6 +505,31 @@ lanes_of_fourteen_inputs = _spoil("dW_xh", lambda p: _sizes(p)[2] > 16 and _size
 lanes_of_six_classes = _spoil("db_y", lambda p: _outputs(p) % 8 == 6)
 steps_of_twenty_nine = _spoil("dh0", lambda p: _sizes(p)[0] > 24 and _sizes(p)[0] % 8 == 5)
 
+labels_of_many_inputs = _spoil("dW_xh", lambda p: _sizes(p)[2] > 128 and _of_labels(p))
+chunks_of_many_units = _spoil("dW_hh", lambda p: _sizes(p)[3] > 64 and p.truncation.kind == "chunk" and p.h0 is None)
+windows_of_many_classes = _spoil("db_y", lambda p: _outputs(p) > 128 and p.truncation.kind == "window")
+sigmoid_of_many_rows = _spoil("dx", lambda p: _sizes(p)[1] > 128 and p.activation == "sigmoid")
+sigmoid_of_many_rows.SUPPORTS = {**SUPPORTS, "activations": ["tanh", "sigmoid"]}
+empty_rows_of_many_steps = _spoil(
+    "dh0", lambda p: _sizes(p)[0] > 64 and p.lengths is not None and bool((p.lengths == 0).any())
+)
+many_steps_of_many_rows = _spoil("dW_hh", lambda p: _sizes(p)[0] > 64 and _sizes(p)[1] > 16)
+many_steps_of_many_units = _spoil("dW_hh", lambda p: _sizes(p)[0] > 32 and _sizes(p)[3] > 64)
+many_rows_of_many_classes = _spoil("dW_hy", lambda p: _sizes(p)[1] > 128 and _outputs(p) > 128)
+all_axes_at_once = _spoil("dW_xh", lambda p: min(*_sizes(p), _outputs(p)) > 16)
+
+WIDE = (
+    "labels_of_many_inputs",
+    "chunks_of_many_units",
+    "windows_of_many_classes",
+    "sigmoid_of_many_rows",
+    "empty_rows_of_many_steps",
+    "many_steps_of_many_rows",
+    "many_steps_of_many_units",
+    "many_rows_of_many_classes",
+    "all_axes_at_once",
+)
+"""Bugs of one name or another axis where an axis is beyond a block of threads."""
 COMBINED = ("probabilities_of_periodic_rows", "labels_of_chunked_empty_rows", "squares_of_windowed_empty_rows")
 """Bugs of one combination of loss, truncation, reductions and lengths: of the weights of the steps' losses."""
 LANES = (
