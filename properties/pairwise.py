@@ -29,8 +29,8 @@ CLASSES = (3, 1, 18)
 CANDIDATES = 40
 """So many rows are looked at for the next one: of these the one in which most pairs meet that have not met yet."""
 SIZES = (  # T, B, D, H, K
-    *((5, 3, 2, 3, 3), (4, 17, 2, 3, 2), (4, 2, 3, 18, 2), (18, 2, 2, 3, 3)),
-    *((4, 3, 2, 3, 19), (4, 2, 20, 3, 3), (6, 4, 3, 4, 4)),
+    *((5, 3, 2, 3, 3), (4, 17, 2, 18, 2), (4, 2, 18, 3, 19), (18, 2, 2, 3, 2)),
+    *((3, 18, 2, 3, 18), (4, 3, 20, 18, 2), (6, 4, 3, 4, 17)),
 )
 """The sizes at which names are combined, in turn: their number has no factor in common with those of the names."""
 REACH = 2
