@@ -13,7 +13,6 @@ The nearest pyproject.toml of the working directory and the folders above it cou
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import UsageError
+from conformance.workers import LONGEST
 from implementations import registry
 from properties import PROPERTIES
 
@@ -152,8 +152,10 @@ def _beside(text: str, folder: Path) -> str:
 def _seconds(where: str, value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise UsageError(f"{where}: timeout: got {value!r}, expected a finite number of seconds above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST:
+        raise UsageError(
+            f"{where}: timeout: got {value!r}, expected a number of seconds above 0, at most {LONGEST:.0f}"
+        )
     return float(value)
 
 

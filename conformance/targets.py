@@ -143,6 +143,8 @@ def place_of(text: str) -> Message:
     if text in registry.BUILT_IN:
         return _start("built-in", text, "gradients", [str(ROOT)])
     place, _, function = text.rpartition(":") if _has_function(text) else (text, "", "")
+    if text.endswith(":"):
+        raise UsageError(f"target {text!r}: expected the name of a function after the colon")
     if place.endswith(".py"):
         return _start("path", place, function or "gradients", [])
     if "/" not in place and "." in place and all(part.isidentifier() for part in place.split(".")):

@@ -39,6 +39,8 @@ WATCH = 0.1
 """Seconds between looks at a worker's memory, while it is waited for."""
 GRACE = 2.0
 """Seconds that a worker has to end after it was told to, or after it closed its output."""
+LONGEST = 24 * 3600.0
+"""Seconds that a problem may be given at most."""
 
 
 @dataclass(frozen=True)

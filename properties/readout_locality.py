@@ -22,7 +22,7 @@ from bptt.support import Support
 from bptt.truncation import KINDS, Truncation
 from oracle.truth import CONCLUSIVE, norm
 from properties.base import Bench, Case, Judgement, Property, Term
-from properties.compare import Part, of_sums, worst_entry
+from properties.compare import Part, against_truth, of_sums, worst_entry
 from properties.jacobian_norm_bound import UPWARDS
 from properties.pieces import claims, exact_states, padding, take
 from properties.recipe import Draw, Recipe
@@ -91,6 +91,8 @@ def of_own_states(problem: Problem, bench: Bench) -> Judgement:
         return Judgement(())
     assert problem.loss.g is not None
     live, g = ~padding(problem)[:, :, None], problem.loss.g.astype(np.float64)
+    if not np.isfinite(np.where(live, answer["h"], 0.0)).all():  # nothing follows for dW_hy: it is h that is wrong
+        return against_truth(problem, {"h": answer["h"]}, truth)
 
     def product(h: Array) -> Array:
         return np.asarray(np.einsum("tbh,tbk->hk", np.where(live, h, 0.0), np.abs(g)))

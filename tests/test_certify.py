@@ -284,6 +284,8 @@ def test_certify_says_which_target_is_unavailable_and_judges_the_others(capsys, 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["certify", "mine.py:"], ["'mine.py:'", "expected the name of a function after the colon"]),
+        (["certify", "numpy", "--timeout", "1e300"], ["'1e300'", "seconds above 0, at most 86400"]),
         (["certify", "troch"], ["'troch' is not known", "numpy", "torch-nn"]),
         (["certify", "nowhere/adapter.py"], ["there is no file nowhere/adapter.py"]),
         (["certify", str(HERE / "adapters" / "no_adapter.py")], ["no function 'gradients'", "no adapter"]),

@@ -211,6 +211,20 @@ def test_readout_of_own_states_is_allowed_its_budget_and_theirs():
     assert found.allowed == pytest.approx(want, rel=2.0**-45)
 
 
+def test_own_states_that_are_no_numbers_are_what_is_wrong():
+    """Not dW_hy, which may be right; h in the padding is nobody's business."""
+    params = linear().params | {"W_hy": np.ones((3, 3)), "b_y": np.ones(3)}
+    problem = linear(params=params, readout="linear", lengths=np.array([4, 1]))
+    for t, b, named in ((1, 0, "h"), (2, 1, "dW_hy")):
+        given = Given(0.25)
+        answer = given.run(problem)
+        answer["h"] = np.array(answer["h"])
+        answer["h"][t, b] = np.nan
+        given.run = lambda _, answer=answer: answer
+        (found,) = of_own_states(problem, given).comparisons
+        assert (found.key, found.holds) == (named, named == "dW_hy")
+
+
 @pytest.mark.parametrize("factor", [1.0, 1.5])
 def test_jacobian_is_allowed_the_power_of_the_largest_singular_value(factor):
     """W_hh = 3 I over four steps: the Jacobian's norm is 81, which the bound is, to its own roundings."""

@@ -60,6 +60,10 @@ def test_table_is_read_with_paths_beside_it(project):
         (table(command=[]), "command: got"),
         (table(command="./worker"), "command: got"),
         (table(target="a.py", timeout=-1), "timeout: got -1"),
+        (
+            table(target="a.py", timeout=1e300),
+            "timeout: got 1e+300, expected a number of seconds above 0, at most 86400",
+        ),
         (table(target="a.py", memory="4 gigs"), "expected a size such as '4 GiB'"),
         (table(target="a.py", memory="0 GiB"), "expected a size"),
         (table(target="a.py", colour="red"), "the field 'colour' is not known"),

@@ -9,10 +9,7 @@ import shutil
 from conformance.errors import UsageError
 from conformance.render.terminal import shorten
 from conformance.targets import Setting
-from conformance.workers import Limits
-
-LONGEST = 24 * 3600.0
-"""Seconds that a problem may be given at most."""
+from conformance.workers import LONGEST, Limits
 
 
 def add_setting(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +58,11 @@ def seconds(text: str) -> float:
 
 
 def time_in(unit: str, text: str, most: float) -> float:
-    """A number of units above 0. Raises: ArgumentTypeError."""
+    """A number of units above 0, and no more than is sensible. Raises: ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value <= most:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of {unit} above 0")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of {unit} above 0, at most {most:.0f}")
     return value
