@@ -518,7 +518,14 @@ many_steps_of_many_units = _spoil("dW_hh", lambda p: _sizes(p)[0] > 32 and _size
 many_rows_of_many_classes = _spoil("dW_hy", lambda p: _sizes(p)[1] > 128 and _outputs(p) > 128)
 all_axes_at_once = _spoil("dW_xh", lambda p: min(*_sizes(p), _outputs(p)) > 16)
 
+full_vectors_of_many_units = _spoil("dW_hh", lambda p: _sizes(p)[0] > 1 and _sizes(p)[3] > 64 and _sizes(p)[3] % 4 == 0)
+many_units_of_many_rows = _spoil("db_h", lambda p: _sizes(p)[0] > 1 and min(_sizes(p)[1], _sizes(p)[3]) > 64)
+full_tiles_of_many_steps = _spoil("dx", lambda p: _sizes(p)[0] > 64 and _sizes(p)[0] % 8 == 0)
+
 WIDE = (
+    "full_vectors_of_many_units",
+    "many_units_of_many_rows",
+    "full_tiles_of_many_steps",
     "labels_of_many_inputs",
     "chunks_of_many_units",
     "windows_of_many_classes",
